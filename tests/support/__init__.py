@@ -1,0 +1,1 @@
+"""Helpers of the integration and fault tests: fake Datadog, ledger oracle, process harness."""
