@@ -1,0 +1,69 @@
+/*
+ * export.h - the contract between pipeline and exporter.  The exporter owns one
+ * thread; the two meet in two bounded mailboxes: leases in, settlements out.
+ */
+#pragma once
+
+#include "agent/core/store.h"
+
+struct exporter;
+
+enum destination_kind { DEST_DATADOG_AGENT, DEST_FILE, DEST_NONE };
+
+struct destination_options {
+	char name[64];
+	enum destination_kind kind;
+	char url[512]; /* http://host:port or unix:///path; file: path */
+	uint64_t timeout_ms;
+	uint32_t request_max_bytes; /* 8 MB for an agent */
+	/* identity used where a probe gave none */
+	char service[128], env[128], version[128], hostname[256];
+};
+
+enum destination_state {
+	DEST_UNKNOWN, /* nothing tried yet */
+	DEST_OK,
+	DEST_OFFLINE, /* circuit open */
+	DEST_HOLD,    /* 401, 403: waits for a person */
+	DEST_LOCAL,   /* never reached and nothing asked for it */
+};
+
+struct destination_status {
+	enum destination_state state;
+	int32_t last_status; /* HTTP status, 0 none */
+	char last_error[160];
+	uint64_t sent_requests, sent_spans, sent_bytes, retries, last_ok_real_ns;
+	uint64_t next_try_real_ns;
+};
+
+/* Called on the exporter's thread: settlements are ready, or a lease would be taken; only wakes the
+ * pipeline. */
+typedef void (*exporter_wake_fn)(void *ctx);
+
+enum err exporter_new(const struct destination_options *d, size_t n, exporter_wake_fn wake,
+    void *ctx, struct exporter **out);
+enum err exporter_start(struct exporter *e);
+/* Finish requests in flight within the deadline, then stop. Idempotent. */
+void exporter_stop(struct exporter *e, uint64_t deadline_ms);
+void exporter_free(struct exporter *e);
+
+/*
+ * How many more chunks destination i would take now, by age class: 0 while its
+ * circuit is open or its window is full.  *fresh says which kind it wants next
+ * (fresh and backlog share the line 1:1).
+ */
+uint32_t exporter_wants(struct exporter *e, size_t i, bool *fresh);
+/* Hand a lease over (takes what it owns). E_FULL: nothing changed. */
+MUST_CHECK enum err exporter_give(struct exporter *e, size_t i, struct lease *l);
+/* The next settlement; E_NOTFOUND when there is none. For SPLIT see split. */
+struct export_result {
+	struct settlement s;
+	bool split; /* 413: the chunk must be split in two; a, b are filled */
+	struct chunk_row a, b;
+	char *agent_reply; /* body with rate_by_service, or NULL; heap */
+	size_t agent_reply_bytes;
+};
+MUST_CHECK enum err exporter_take(struct exporter *e, struct export_result *out);
+void exporter_status(struct exporter *e, size_t i, struct destination_status *out);
+/* The network is back or a person asks: close the circuit's wait now. */
+void exporter_retry_now(struct exporter *e);

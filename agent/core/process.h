@@ -1,0 +1,69 @@
+/*
+ * process.h - the contract of the processor: raw batches in, chunks and one
+ * segment out.  A processor is a plain object without threads; the pipeline's
+ * thread drives it.  It never touches the store: it says what the next
+ * transaction must do.
+ *
+ *	processor_restore(...)	at start, once for each segment row
+ *	processor_feed(...)	once for each raw batch, in id order
+ *	processor_step(...)	decide and emit; fills a struct step
+ *	-- the caller applies the step in one transaction with the raw deletes --
+ *	processor_commit(...)	the transaction is durable: forget what left
+ *	processor_abort(...)	it failed: keep everything, try again later
+ */
+#pragma once
+
+#include "agent/core/store.h"
+
+struct processor;
+
+/* Sampling rates of the Datadog agent, "service:x,env:y" -> rate. Owned by the processor. */
+struct processor_options {
+	const char *service, *env, *version, *hostname; /* the agent's own, fallback for identity */
+	const char *sample_rate;                        /* text of DD_TRACE_SAMPLE_RATE or "" */
+	const char *sampling_rules;                     /* JSON or "" */
+	double rate_limit;                              /* traces per second, < 0 none */
+	uint64_t memory_cap_bytes;                      /* open spans in memory, 4 MB */
+	uint64_t disk_cap_bytes;                        /* 16 MB */
+	uint64_t partial_after_ms;                      /* 30 s */
+	uint32_t partial_spans;                         /* 300 */
+	bool forward_rejected; /* rejected traces are sent with priority -1 (destination is an
+				  agent) */
+};
+
+/* What one transaction must do besides deleting the raw batches fed since the last commit. */
+struct step {
+	struct chunk_row *chunks; /* to chunk_put */
+	size_t chunk_count;
+	struct segment_row *segments; /* to segment_put, then tell processor_commit their ids */
+	size_t segment_count;
+	int64_t *dead_segments; /* to segment_delete */
+	size_t dead_count;
+	uint64_t sampled_out; /* spans decided out and not forwarded */
+	uint64_t dropped[DROP_REASONS];
+	uint64_t received; /* spans born here: unfinished spans made of lost opens */
+	uint64_t next_ms;  /* call again after this long even without input; 0 none */
+};
+
+enum err processor_new(const struct processor_options *o, struct processor **out);
+void processor_free(struct processor *p);
+
+/* Known identity of a probe row; call before its first feed and when it changes. */
+MUST_CHECK enum err processor_probe(struct processor *p, const struct probe_row *probe);
+/* The probe's ring is gone: its open spans end as `lost` unless salvage closed them. */
+MUST_CHECK enum err processor_probe_gone(struct processor *p, int64_t probe);
+MUST_CHECK enum err processor_restore(struct processor *p, const struct segment_row *s);
+MUST_CHECK enum err processor_feed(struct processor *p, const struct raw_row *raw);
+MUST_CHECK enum err processor_step(
+    struct processor *p, uint64_t now_mono_ns, uint64_t now_real_ns, const struct step **out);
+void processor_commit(struct processor *p);
+void processor_abort(struct processor *p);
+
+/* The body of a Datadog agent's reply ({"rate_by_service":{...}}); E_INVAL when it is none. */
+enum err processor_agent_rates(struct processor *p, const char *json, size_t n);
+
+/* Open traces, for the views. */
+typedef void (*processor_open_fn)(
+    void *ctx, const struct wire_trace *t, const uint8_t *dict, size_t dict_bytes, int64_t probe);
+void processor_open_traces(struct processor *p, processor_open_fn fn, void *ctx);
+uint64_t processor_open_spans(const struct processor *p);

@@ -1,0 +1,239 @@
+/*
+ * store.h - the contract of the durable buffer.  Two implementations (SQLite,
+ * RAM), one contract test.  All calls come from the pipeline's thread, the only
+ * one that touches a store.
+ *
+ * What is in it: probes (who spoke, how far they are stored), raw batches (as
+ * they came), segments (bundles of open traces), chunks (bundles ready to be
+ * sent, and history), deliveries (chunk x destination), counters.
+ *
+ * Every change happens between store_begin and store_commit; commit returns
+ * only when the change is durable (power loss included, SQLite) or held (RAM).
+ * Any error inside a transaction: call store_rollback, nothing of it happened.
+ *
+ * Identity, per signal, in one snapshot: received = sent + sampled_out + queued
+ * + in_flight + dropped{} + rejected{}; the unit is finished or unfinished
+ * spans.  The store adds up `queued` from its rows (raw + segments + chunks not
+ * yet ended); the callers add the rest as counters in the same transaction as
+ * the rows they change.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/base/err.h"
+#include "schema/wire.h"
+
+struct store; /* begins with its ops */
+
+/* Counters that survive restarts, one row each, keyed by (signal, name, reason). */
+enum signal { SIGNAL_TRACE = 0, SIGNAL_PROFILE = 1, SIGNAL_METRIC = 2, SIGNAL_LOG = 3 };
+#define SIGNAL_COUNT 4
+
+/* Reasons of `dropped`; names are in counters.def. */
+enum drop_reason {
+	DROP_TOO_LARGE,
+	DROP_MALFORMED,
+	DROP_STORE_FULL,
+	DROP_TOO_OLD,
+	DROP_DESTINATION_REMOVED,
+	DROP_UNSUPPORTED,
+	DROP_CORRUPT, /* its row failed its checksum */
+	DROP_REASONS,
+};
+
+struct probe_row {
+	int64_t id; /* row id, 0 unknown */
+	uint8_t probe_id[FRAME_PROBE_ID_BYTES];
+	uint8_t boot_id[FRAME_BOOT_ID_BYTES];
+	uint64_t pid, start_ticks;
+	uint64_t end; /* stored up to here */
+	bool closed;  /* its ring was salvaged: never again */
+	uint64_t losses[WIRE_LOSS_COUNT];
+	uint64_t spans;            /* received from it */
+	uint64_t mono_ns, real_ns; /* newest clock pair */
+	uint64_t seen_real_ns;
+	uint32_t attrs_bytes;
+	uint8_t attrs[FRAME_ATTRS_MAX_BYTES];
+};
+
+struct raw_row {
+	int64_t id, probe;
+	uint64_t first, end;
+	uint32_t spans;
+	uint8_t *blob; /* a CMB1 body; heap, the caller frees */
+	size_t blob_bytes;
+};
+
+struct segment_row {
+	int64_t id, probe;
+	uint32_t spans; /* SPAN records in it */
+	uint8_t *blob;  /* a CMC1 bundle */
+	size_t blob_bytes;
+};
+
+/* Who loses first when the store is full (low first), within a class the oldest. */
+enum chunk_class {
+	CHUNK_SAMPLED_OUT = 0, /* forwarded with priority <= 0, or held */
+	CHUNK_PROFILE = 1,
+	CHUNK_NORMAL = 2,
+	CHUNK_ERROR = 3, /* errors and failed jobs last */
+};
+
+struct chunk_row {
+	int64_t id, probe;
+	enum signal signal;
+	enum chunk_class class;
+	uint32_t traces, spans;
+	uint64_t start_real_ns, end_real_ns; /* of its spans */
+	uint64_t created_real_ns;
+	uint8_t *blob; /* a CMC1 bundle */
+	size_t blob_bytes;
+};
+
+enum delivery_state {
+	DELIVERY_QUEUED = 0,
+	DELIVERY_SENT = 1,
+	DELIVERY_REJECTED = 2, /* by status */
+	DELIVERY_DROPPED = 3,
+};
+
+struct lease {
+	struct chunk_row chunk;
+	int32_t destination;
+	uint32_t attempts;
+	struct probe_row
+	    *probe; /* identity of the chunk; owned by the lease, freed by lease_free */
+};
+
+/* How a lease ends. */
+struct settlement {
+	int64_t chunk;
+	int32_t destination;
+	enum { SETTLE_SENT, SETTLE_RETRY, SETTLE_REJECTED, SETTLE_HOLD } kind;
+	int32_t status;            /* HTTP status, or negative curl code */
+	uint64_t next_try_real_ns; /* RETRY, HOLD */
+};
+
+struct store_limits {
+	uint64_t cap_bytes;        /* queue cap, default 1 GiB */
+	uint64_t cap_age_s;        /* 7 days */
+	uint64_t history_bytes;    /* 256 MB */
+	uint64_t history_age_s;    /* 7 days */
+	uint64_t reserve_bytes;    /* 32 MB below the cap where intake stops */
+	uint64_t free_floor_bytes; /* statvfs floor */
+};
+
+struct store_stats {
+	uint64_t bytes, cap_bytes, history_bytes;
+	uint64_t raw_rows, segment_rows, chunk_rows;
+	uint64_t received[SIGNAL_COUNT], sent[SIGNAL_COUNT], sampled_out[SIGNAL_COUNT];
+	uint64_t queued[SIGNAL_COUNT], in_flight[SIGNAL_COUNT];
+	uint64_t dropped[SIGNAL_COUNT][DROP_REASONS];
+	uint64_t rejected_total[SIGNAL_COUNT];
+	bool identity[SIGNAL_COUNT];
+	bool volatile_;                 /* RAM */
+	uint64_t quarantined;           /* damaged files moved aside since the first start */
+	uint64_t oldest_queued_real_ns; /* 0 none */
+};
+
+typedef void (*store_rejected_fn)(void *ctx, enum signal signal, int status, uint64_t spans);
+typedef enum err (*store_chunk_fn)(void *ctx, const struct chunk_row *c, const struct probe_row *p,
+    enum delivery_state state, bool queued);
+
+struct store_ops {
+	const char *name;
+	void (*close)(struct store *st);
+
+	enum err (*begin)(struct store *st);
+	enum err (*commit)(struct store *st);
+	void (*rollback)(struct store *st);
+
+	/* Insert or refresh by probe_id (never lowers end, never reopens); fills p->id, p->end,
+	 * p->closed. */
+	enum err (*probe_put)(struct store *st, struct probe_row *p);
+	enum err (*probe_get)(
+	    struct store *st, const uint8_t probe_id[FRAME_PROBE_ID_BYTES], struct probe_row *out);
+	enum err (*probe_by_row)(struct store *st, int64_t id, struct probe_row *out);
+	/* Step through all probes: *id = 0 to begin; E_NOTFOUND at the end. */
+	enum err (*probe_next)(struct store *st, int64_t *id, struct probe_row *out);
+	enum err (*probe_close)(struct store *st, int64_t id);
+
+	/*
+	 * Store a checked batch and move its probe's end, losses, clock pair and
+	 * span count; counts `received`.  E_EXISTS: [first,end) is stored already
+	 * (nothing changed).  E_GAP: first is beyond the stored end and the batch
+	 * does not begin with a LOSS record that ends at its first record (nothing changed, ask
+	 * for p->end).  E_FULL: intake is stopped (cap less reserve, disk floor).
+	 * A batch that overlaps the end partly is E_GAP too.  `strict` false (a
+	 * client that never said hello): any first >= end is taken.
+	 */
+	enum err (*raw_put)(struct store *st, struct probe_row *p, const uint8_t *blob,
+	    size_t bytes, const struct wire_batch *b, bool strict, int64_t *id);
+	/* The oldest raw batch with an id above `after`; E_NOTFOUND. E_CORRUPT: the row was bad, is
+	 * deleted and counted. */
+	enum err (*raw_next)(struct store *st, int64_t after, struct raw_row *out);
+	enum err (*raw_delete)(struct store *st, int64_t id);
+
+	enum err (*segment_put)(struct store *st, struct segment_row *s); /* fills s->id */
+	enum err (*segment_next)(struct store *st, int64_t after, struct segment_row *out);
+	enum err (*segment_delete)(struct store *st, int64_t id);
+
+	/* Insert a chunk and one queued delivery row for each active destination; fills c->id. */
+	enum err (*chunk_put)(struct store *st, struct chunk_row *c);
+
+	/*
+	 * Destinations by configured name; ids are small and permanent.  Replacing
+	 * the set drops the rows of those that are gone (destination_removed where
+	 * no other destination took or awaits the chunk).
+	 */
+	enum err (*destinations_set)(
+	    struct store *st, const char *const *names, size_t n, int32_t *ids);
+
+	/*
+	 * The next chunk for a destination that is due and not leased already:
+	 * newest first when `fresh`, else oldest first.  Leases live in memory; at
+	 * start everything unsettled is queued again.  E_NOTFOUND: none due;
+	 * *next_real_ns then says when one will be (0: none at all).
+	 */
+	enum err (*lease)(struct store *st, int32_t destination, bool fresh, uint64_t now_real_ns,
+	    struct lease *out, uint64_t *next_real_ns);
+	enum err (*settle)(struct store *st, const struct settlement *s);
+	/* Forget all leases of a destination (its exporter stopped). */
+	void (*unlease)(struct store *st, int32_t destination);
+	/* Replace a leased chunk by two (413): both queued for all destinations that still await
+	 * it. */
+	enum err (*split)(
+	    struct store *st, int64_t chunk, struct chunk_row *a, struct chunk_row *b);
+
+	/* Counters changed by the pipeline. Deltas may be any. */
+	enum err (*count_received)(struct store *st, enum signal s, uint64_t spans);
+	enum err (*count_dropped)(
+	    struct store *st, enum signal s, enum drop_reason r, uint64_t spans);
+	enum err (*count_sampled_out)(struct store *st, enum signal s, uint64_t spans);
+
+	/* Evict by age and size (history first, then by class, oldest first), shrink the file a
+	 * slice, checkpoint. */
+	enum err (*maintain)(struct store *st, uint64_t now_real_ns, bool idle);
+
+	enum err (*stats)(struct store *st, struct store_stats *out); /* one snapshot */
+	enum err (*rejected)(struct store *st, store_rejected_fn fn, void *ctx);
+	/* Per destination: oldest queued and number of queued chunks. */
+	enum err (*destination_stats)(
+	    struct store *st, int32_t destination, uint64_t *queued, uint64_t *oldest_real_ns);
+	/* Walk chunks newest first (history and queued), for the views; fn returns other than E_OK
+	 * to stop. */
+	enum err (*chunks)(struct store *st, store_chunk_fn fn, void *ctx);
+
+	/* Small persistent key/value (agent rates, next try of a destination, ...). */
+	enum err (*meta_put)(struct store *st, const char *key, const void *value, size_t n);
+	enum err (*meta_get)(struct store *st, const char *key, void *value, size_t cap, size_t *n);
+};
+
+struct store {
+	const struct store_ops *ops;
+};
+
+void lease_free(struct lease *l);
