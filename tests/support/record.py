@@ -39,6 +39,7 @@ class Request:
     outcome: str = PENDING
     status: int = 0
     excused: bool = False
+    done_ns: int = 0    # when its reply was over; 0 while it is not
 
     @property
     def delivered(self) -> bool:
@@ -60,6 +61,7 @@ def request_to_json(request: Request) -> Dict[str, Any]:
         "bytes": request.size, "sha256": request.sha256, "headers": request.headers,
         "marks": [mark_to_json(item) for item in request.marks], "spans": request.spans,
         "outcome": request.outcome, "status": request.status, "excused": request.excused,
+        "done_ns": request.done_ns,
     }
 
 
@@ -67,7 +69,7 @@ def request_from_json(line: Dict[str, Any]) -> Request:
     return Request(
         line["n"], line["t_ns"], line["path"], line["bytes"], line["sha256"], line["headers"],
         [mark_from_json(item) for item in line["marks"]], line["spans"], b"",
-        line["outcome"], line["status"], line["excused"])
+        line["outcome"], line["status"], line["excused"], line["done_ns"])
 
 
 class Recorder:
@@ -77,15 +79,17 @@ class Recorder:
         self._lock = threading.Lock()
         self._compact = compact
         self._requests: List[Request] = []
-        self._file = open(path, "ab", buffering=0) if path else None
         self._next = 1
-        if path and path.stat().st_size:
+        if path and path.exists():
+            cut_torn_line(path)
             self._requests = load(path)
             self._next = 1 + max((r.number for r in self._requests), default=0)
+        self._file = open(path, "ab", buffering=0) if path else None
 
     def _append(self, line: Dict[str, Any]) -> None:
         if self._file:
-            self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            text = json.dumps(line, separators=(",", ":"), default=bytes.hex)
+            self._file.write(text.encode() + b"\n")
             os.fdatasync(self._file.fileno())
 
     def add(self, path: str, headers: Dict[str, str], body: bytes, marks: List[Mark],
@@ -105,8 +109,9 @@ class Recorder:
     def finish(self, request: Request, outcome: str, status: int, excused: bool) -> None:
         with self._lock:
             request.outcome, request.status, request.excused = outcome, status, excused
+            request.done_ns = time.monotonic_ns()
             self._append({"n": request.number, "outcome": outcome, "status": status,
-                          "excused": excused})
+                          "excused": excused, "done_ns": request.done_ns})
 
     def requests(self, path: str = "/v0.4/traces") -> List[Request]:
         with self._lock:
@@ -119,6 +124,13 @@ class Recorder:
                 self._file = None
 
 
+def cut_torn_line(path: Path) -> None:
+    """Drops what follows the last newline, so that appending starts on a line of its own."""
+    raw = path.read_bytes()
+    if raw and not raw.endswith(b"\n"):
+        os.truncate(path, raw.rfind(b"\n") + 1)
+
+
 def load(path: Path) -> List[Request]:
     """The requests of a record file; a torn last line is a request never answered: left out."""
     requests: Dict[int, Request] = {}
@@ -129,7 +141,7 @@ def load(path: Path) -> List[Request]:
         else:
             request = requests[line["n"]]
             request.outcome, request.status = line["outcome"], line["status"]
-            request.excused = line["excused"]
+            request.excused, request.done_ns = line["excused"], line["done_ns"]
     for request in requests.values():
         if request.outcome == PENDING:
             request.outcome, request.excused = LOST, True
