@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
 from support.record import ANSWERED, LOST, REFUSED
-from support.script import LOST_MODES, Act
+from support.script import LOST_MODES, STATUS_SHOWN, Act
 
 MAX_BODY = 64 << 20
 IDLE_S = 300.0
@@ -106,6 +106,13 @@ def read_body(conn: socket.socket, stream: BinaryIO, headers: Dict[str, str], ac
     if size > MAX_BODY:
         raise Gone("body too large")
     return read_exactly(stream, size, act.read_bps if act.mode == "slow_read" else 0)
+
+
+def reply_bytes(status: int, headers: Dict[str, str], body: bytes) -> bytes:
+    """A whole reply; 204 and 304 have no body by definition."""
+    if status in (204, 304):
+        return head_bytes(status, headers)
+    return head_bytes(status, {**headers, "Content-Length": str(len(body))}) + body
 
 
 def head_bytes(status: int, headers: Dict[str, str]) -> bytes:
@@ -250,7 +257,8 @@ class HttpServer:
             return False
         body = read_body(conn, stream, headers, act)
         request, status, extra, reply = self._handler.receive(path, headers, body, act)
-        outcome, excused = LOST, True
+        told = act.mode in STATUS_SHOWN and not 200 <= act.status < 300
+        outcome, excused = REFUSED if told else LOST, True
         try:
             stop.wait(act.delay_s)
             if act.mode in LOST_MODES and status == act.status:
@@ -270,7 +278,7 @@ class HttpServer:
         try:
             if peer_is_gone(conn):
                 raise ConnectionResetError
-            conn.sendall(head_bytes(status, {**extra, "Content-Length": str(len(reply))}) + reply)
+            conn.sendall(reply_bytes(status, extra, reply))
         except OSError:
             return REFUSED if refused else LOST
         return REFUSED if refused else ANSWERED

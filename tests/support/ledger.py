@@ -19,8 +19,9 @@ span delivered once, except again after a reply that the script itself lost, and
 spans of one request per kill (its reply was under way); counters add up. With allow_loss an
 acked span may be missing if, and only if, the counters name as many dropped or rejected ones.
 
-A writer in another process, in C as well, can append the same lines to the file:
-{"k":"issued","spans":[{...}]}, {"k":"open","spans":[{...}]}, {"k":"acked","keys":["TRACE32/SPAN16"]}.
+A writer in another process, in C as well, can append the same lines to the file; reload() reads
+them: {"k":"issued","spans":[{...}]}, {"k":"open","spans":[{...}]},
+{"k":"acked","keys":["32 hex digits/16 hex digits"]}.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ Modes (the reply is lost wherever the table says so; "not received" means no spa
     slow_reply         200, one byte of the reply at a time, reply_bps   lost
     empty              200 with an empty body                            lost
     portal             200 with an HTML page (captive portal)            refused
+
+Where the status line is still seen (STATUS_SHOWN) a status other than 2xx means refused.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from typing import Any, Dict, List, Optional
 AT_ACCEPT = ("reset_accept", "close_accept", "hang_accept")
 LOST_MODES = ("hang", "close_after_read", "reset_after_read", "close_mid_reply", "truncated",
               "garbage", "bad_chunked", "huge", "slow_reply", "empty")
+STATUS_SHOWN = ("truncated", "bad_chunked", "huge", "slow_reply", "empty")
 MODES = ("ok", "close_before_read", "slow_read", "portal") + AT_ACCEPT + LOST_MODES
 
 

@@ -210,6 +210,17 @@ class TheRepeats(LedgerCase):
             request(1, self.spans[:15], at_s=0.4), request(2, self.spans[15:], at_s=-0.6),
             request(3, self.spans)])
 
+    def test_one_kill_excuses_one_of_three_requests(self) -> None:
+        self.kill_at(103.5)
+        text = self.fails("delivered more than once", [
+            request(1, self.spans[:10], at_s=2), request(2, self.spans[10:20], at_s=1),
+            request(3, self.spans[20:]), request(4, self.spans)])
+        self.assertIn("delivered more than once: 20", text)
+
+    def test_a_kill_excuses_no_request_of_later_times(self) -> None:
+        self.kill_at(90)
+        self.fails("delivered more than once", [request(1, self.spans), request(2, self.spans)])
+
     def test_two_kills_excuse_two_requests(self) -> None:
         self.kill_at(101.5)
         self.kill_at(102.5)
@@ -233,18 +244,25 @@ class TheCounters(LedgerCase):
                                   allow_loss=delivered < 30)
 
     def test_fail_when_off_by_one(self) -> None:
-        for counters in (
-                {"received": 31, "sent": 30}, {"received": 30, "sent": 29},
-                {"received": 31, "sent": 31}, {"received": 29, "sent": 29},
-                {"received": 31, "sent": 30, "dropped": {"too_old": 1}},
-                {"received": 30, "sent": 29, "sampled_out": 1},
-                {"received": 30, "sent": 29, "queued": 1},
-                {"received": 30, "sent": 30, "identity": False},
-                {"received": 30, "sent": 31, "queued": -1},
-                {"received": 30, "sent": 30, "dropped": None},
-                {"received": 30, "sent": 30.0}):
+        wrong = {
+            "is not the sum": {"received": 31, "sent": 30},
+            "sent 29": {"received": 30, "sent": 29, "sampled_out": 1},
+            "sent 31": {"received": 31, "sent": 31},
+            "received 31": {"received": 31, "sent": 30, "sampled_out": 1},
+            "received 29": {"received": 29, "sent": 29},
+            "1 spans dropped": {"received": 31, "sent": 30, "dropped": {"too_old": 1}},
+            "1 spans dropped or rejected": {"received": 31, "sent": 30, "rejected": {"400": 1}},
+            "not drained: queued 1": {"received": 31, "sent": 30, "queued": 1},
+            "in_flight 1": {"received": 31, "sent": 30, "in_flight": 1},
+            "identity False": {"received": 30, "sent": 30, "identity": False},
+            "queued is -1": {"received": 30, "sent": 31, "queued": -1},
+            "dropped is None": {"received": 30, "sent": 30, "dropped": None},
+            "sent is 30.0": {"received": 30, "sent": 30.0},
+        }
+        for text, counters in wrong.items():
             with self.subTest(counters):
-                self.assertIn("counters", self.counters(30, **counters).violations)
+                found = self.counters(30, **counters).violations["counters"]
+                self.assertIn(text, " ".join(found))
 
     def test_explain_every_missing_span(self) -> None:
         self.assertTrue(self.counters(28, received=30, sent=28, dropped={"too_old": 2}).ok)
@@ -260,7 +278,8 @@ class TheCounters(LedgerCase):
     def test_forwarded_rejected_traces_are_sampled_out_not_sent(self) -> None:
         requests = [request(1, self.spans[:20]), request(2, self.spans[20:], priority=-1)]
         self.ledger.check(requests, make_status(received=30, sent=20, sampled_out=10))
-        self.fails("counters", requests, make_status(received=30, sent=30))
+        text = self.fails("counters", requests, make_status(received=30, sent=30))
+        self.assertIn("sampled_out 0", text)
 
 
 class TheFile(unittest.TestCase):

@@ -154,6 +154,7 @@ class Failing(FakeCase):
         self.dd.script(Act(status=503, times=2), Act(status=429, retry_after="7"))
         self.assertEqual([post(self.port, [wire_span()])[0] for _ in range(4)],
                          [503, 503, 429, 200])
+        self.assertEqual(self.outcome(), ("answered", False))
         self.assertEqual([r.outcome for r in self.dd.requests()], ["refused"] * 3 + ["answered"])
         self.dd.always(Act(status=401))
         self.assertEqual([post(self.port, [wire_span()])[0] for _ in range(2)], [401, 401])
@@ -172,6 +173,37 @@ class Failing(FakeCase):
             self.assertEqual(self.outcome(), ("lost", True), mode)
         self.assertEqual(len(self.dd.spans()), 7)
 
+    def test_reset_is_a_reset_and_close_is_an_end(self) -> None:
+        for mode, ending in (("close_after_read", "end"), ("reset_after_read", "reset"),
+                             ("reset_accept", "reset")):
+            self.dd.script(Act(mode=mode))
+            with socket.create_connection(("127.0.0.1", self.port), timeout=3) as conn:
+                try:
+                    conn.sendall(b"POST /v0.4/traces HTTP/1.1\r\nContent-Length: 1\r\n\r\n\x90")
+                    found = "end" if conn.recv(1) == b"" else "data"
+                except ConnectionError:
+                    found = "reset"
+            self.assertEqual(found, ending, mode)
+
+    def test_asks_for_a_large_body_that_waits_for_the_word(self) -> None:
+        body = msgpack.encode([[wire_span()]])
+        head = "POST /v0.4/traces HTTP/1.1\r\nExpect: 100-continue\r\n" + "".join(
+            f"{k}: {v}\r\n" for k, v in HEADERS.items()) + f"Content-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", self.port), timeout=3) as conn:
+            conn.sendall(head.encode())
+            self.assertEqual(conn.recv(100), b"HTTP/1.1 100 Continue\r\n\r\n")
+            conn.sendall(body)
+            self.assertTrue(conn.recv(65536).startswith(b"HTTP/1.1 200 "))
+
+    def test_reads_a_chunked_body_and_complains(self) -> None:
+        body = msgpack.encode([[wire_span()]])
+        conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3)
+        self.addCleanup(conn.close)
+        conn.request("POST", "/v0.4/traces", iter([body[:50], body[50:]]), HEADERS,
+                     encode_chunked=True)
+        self.assertEqual(conn.getresponse().status, 200)
+        self.assertIn("Content-Length is missing", self.dd.problems()[0])
+
     def test_answers_empty_huge_and_portal(self) -> None:
         self.dd.script(Act(mode="empty"), Act(mode="huge", reply_bytes=200_000),
                        Act(mode="portal"))
@@ -180,6 +212,13 @@ class Failing(FakeCase):
         self.assertEqual(len(post(self.port, [wire_span()])[1]), 200_000)
         self.assertIn(b"<html>", post(self.port, [wire_span()])[1])
         self.assertEqual(self.outcome(), ("refused", False))
+
+    def test_an_error_with_an_odd_body_is_refused_all_the_same(self) -> None:
+        self.dd.script(Act(status=500, mode="huge", reply_bytes=1000), Act(status=204))
+        self.assertEqual(post(self.port, [wire_span()])[0], 500)
+        self.assertEqual(self.outcome(), ("refused", True))
+        self.assertEqual(post(self.port, [wire_span()]), (204, b""))
+        self.assertEqual(self.outcome(), ("answered", False))
 
     def test_fails_connections_without_reading_anything(self) -> None:
         for mode in ("reset_accept", "close_accept", "hang_accept", "close_before_read"):
