@@ -1,0 +1,44 @@
+/*
+ * paths.c - default directories.  The run directory is chosen exactly as the
+ * probe does (probe/core), so that both meet without configuration.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/config/paths.h"
+
+static const char *
+absolute(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v != NULL && v[0] == '/' ? v : NULL;
+}
+
+void
+paths_run_dir(char *buf, size_t cap)
+{
+	const char *xdg = absolute("XDG_RUNTIME_DIR");
+
+	if (access("/dev/shm", W_OK | X_OK) == 0 || xdg == NULL)
+		snprintf(buf, cap, "/dev/shm/comfymon-%u", (unsigned)geteuid());
+	else
+		snprintf(buf, cap, "%s/comfymon", xdg);
+}
+
+void
+paths_data_dir(char *buf, size_t cap)
+{
+	const char *xdg = absolute("XDG_STATE_HOME"), *home = absolute("HOME");
+
+	if (xdg != NULL)
+		snprintf(buf, cap, "%s/comfymon", xdg);
+	else if (geteuid() == 0)
+		snprintf(buf, cap, "/var/lib/comfymon");
+	else if (home != NULL && access(home, W_OK | X_OK) == 0)
+		snprintf(buf, cap, "%s/.local/state/comfymon", home);
+	else
+		snprintf(buf, cap, "/var/tmp/comfymon-%u", (unsigned)geteuid());
+}

@@ -1,0 +1,215 @@
+/*
+ * value.c - text to value and back, by type.  Pure functions.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "agent/config/config.h"
+
+struct unit {
+	const char *name;
+	uint64_t factor;
+};
+
+static const struct unit sizes[] = {
+	{ "", 1 },
+	{ "B", 1 },
+	{ "K", 1024 },
+	{ "KB", 1024 },
+	{ "KiB", 1024 },
+	{ "M", 1024ull * 1024 },
+	{ "MB", 1024ull * 1024 },
+	{ "MiB", 1024ull * 1024 },
+	{ "G", 1024ull * 1024 * 1024 },
+	{ "GB", 1024ull * 1024 * 1024 },
+	{ "GiB", 1024ull * 1024 * 1024 },
+	{ "T", 1024ull * 1024 * 1024 * 1024 },
+	{ "TB", 1024ull * 1024 * 1024 * 1024 },
+	{ "TiB", 1024ull * 1024 * 1024 * 1024 },
+	{ NULL, 0 },
+};
+static const struct unit durations[] = {
+	{ "ms", 1 },
+	{ "s", 1000 },
+	{ "m", 60 * 1000 },
+	{ "h", 3600 * 1000 },
+	{ "d", 24 * 3600 * 1000 },
+	{ NULL, 0 },
+};
+
+static enum err
+refuse(char *why, size_t cap, const char *expected, const char *text)
+{
+	snprintf(why, cap, "expected %s, got \"%.60s\"", expected, text);
+	return E_INVAL;
+}
+
+static enum err
+with_unit(const char *text, const struct unit *units, const char *expected, uint64_t *number,
+    char *why, size_t cap)
+{
+	char *end;
+
+	errno = 0;
+	if (!isdigit((unsigned char)text[0]))
+		return refuse(why, cap, expected, text);
+
+	double v = strtod(text, &end);
+
+	while (*end == ' ')
+		end++;
+	for (; units->name != NULL; units++) {
+		if (strcasecmp(end, units->name) != 0)
+			continue;
+		v *= (double)units->factor;
+		if (errno != 0 || !(v < 9.2e18))
+			return refuse(why, cap, "a smaller number", text);
+		*number = (uint64_t)v;
+		return E_OK;
+	}
+	return refuse(why, cap, expected, text);
+}
+
+static enum err
+whole(const char *text, uint64_t *number, char *why, size_t cap)
+{
+	char *end;
+
+	errno = 0;
+
+	unsigned long long v = strtoull(text, &end, 10);
+
+	if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0)
+		return refuse(why, cap, "a whole number", text);
+	*number = v;
+	return E_OK;
+}
+
+static enum err
+boolean(const char *text, uint64_t *number, char *why, size_t cap)
+{
+	static const char *const yes[] = { "1", "true", "yes", "on", NULL };
+	static const char *const no[] = { "0", "false", "no", "off", NULL };
+
+	for (int i = 0; yes[i] != NULL; i++) {
+		if (strcasecmp(text, yes[i]) == 0 || strcasecmp(text, no[i]) == 0) {
+			*number = strcasecmp(text, yes[i]) == 0;
+			return E_OK;
+		}
+	}
+	return refuse(why, cap, "true or false", text);
+}
+
+static enum err
+rate(const char *text, char *why, size_t cap)
+{
+	char *end;
+	double v = strtod(text, &end);
+
+	if (text[0] != '\0' && (*end != '\0' || !(v >= 0.0 && v <= 1.0)))
+		return refuse(why, cap, "a number from 0 to 1", text);
+	return E_OK;
+}
+
+static enum err
+array_text(const char *text, char *why, size_t cap)
+{
+	json_error_t e;
+
+	if (text[0] == '\0')
+		return E_OK;
+
+	json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &e);
+
+	if (root == NULL) {
+		snprintf(why, cap, "not JSON: %.80s at %d:%d", e.text, e.line, e.column);
+		return E_INVAL;
+	}
+
+	bool ok = json_is_array(root);
+
+	json_decref(root);
+	return ok ? E_OK : refuse(why, cap, "a JSON array", text);
+}
+
+enum err
+config_parse(enum option o, const char *text, uint64_t *number, char *why, size_t cap)
+{
+	const struct option_desc *d = &option_table[o];
+	enum err rv = E_OK;
+	uint64_t v = 0;
+
+	switch (d->type) {
+	case TYPE_STRING:
+		break;
+	case TYPE_BOOL:
+		rv = boolean(text, &v, why, cap);
+		break;
+	case TYPE_COUNT:
+		rv = whole(text, &v, why, cap);
+		break;
+	case TYPE_SIZE:
+		rv = with_unit(text, sizes, "a size such as 64M or 1.5G", &v, why, cap);
+		break;
+	case TYPE_DURATION:
+		rv =
+		    with_unit(text, durations, "a duration such as 500ms, 30s or 7d", &v, why, cap);
+		break;
+	case TYPE_RATE:
+		rv = rate(text, why, cap);
+		break;
+	case TYPE_JSON:
+		rv = array_text(text, why, cap);
+		break;
+	}
+	if (rv != E_OK)
+		return rv;
+	if (d->type != TYPE_RATE && ((d->min != 0 && v < d->min) || (d->max != 0 && v > d->max))) {
+		snprintf(why, cap, "\"%.40s\" is out of range: %" PRIu64 " to %" PRIu64 "%s", text,
+		    d->min, d->max != 0 ? d->max : UINT64_MAX,
+		    d->type == TYPE_SIZE       ? " bytes"
+		    : d->type == TYPE_DURATION ? " ms"
+					       : "");
+		return E_INVAL;
+	}
+	*number = v;
+	return E_OK;
+}
+
+const char *
+config_size_text(uint64_t bytes, char *buf, size_t cap)
+{
+	static const char *const names[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+	double v = (double)bytes;
+	size_t i = 0;
+
+	while (v >= 1024 && i < 4) {
+		v /= 1024;
+		i++;
+	}
+	snprintf(buf, cap, i == 0 || v >= 100 || v == (double)(uint64_t)v ? "%.0f %s" : "%.1f %s",
+	    v, names[i]);
+	return buf;
+}
+
+const char *
+config_duration_text(uint64_t ms, char *buf, size_t cap)
+{
+	if (ms < 1000)
+		snprintf(buf, cap, "%" PRIu64 "ms", ms);
+	else if (ms < 120 * 1000)
+		snprintf(buf, cap, "%" PRIu64 "s", ms / 1000);
+	else if (ms < 2 * 3600 * 1000)
+		snprintf(buf, cap, "%" PRIu64 "m", ms / 60000);
+	else if (ms < 2 * 24 * 3600 * 1000ull)
+		snprintf(buf, cap, "%" PRIu64 "h", ms / 3600000);
+	else
+		snprintf(buf, cap, "%" PRIu64 "d", ms / 86400000);
+	return buf;
+}

@@ -1,0 +1,150 @@
+"""Room checks: who includes whom, which words stay home, layout, sizes, format.
+
+Run as a script; prints one line per finding and exits 1 when there is any.
+`lint.py NAME` runs one check: layers, words, layout, symbols, format, sizes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("COMFYMON_BUILD", ROOT / "build" / "release"))
+TOP = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "agent", "probe", "schema", "config", "tests"}
+SYSTEM = re.compile(r'^\s*#\s*include\s*<([^>]+)>', re.M)
+OURS = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
+THIRD_PARTY = re.compile(r"^(nng/|sqlite3\.h|curl/|jansson\.h|microhttpd\.h|msgpack|zstd|zlib|Python\.h|structmember\.h)")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", *patterns], cwd=ROOT, text=True,
+                         capture_output=True, check=True).stdout
+    return [ROOT / name for name in out.split("\n") if name and (ROOT / name).is_file()]
+
+
+def table(name: str) -> list[str]:
+    lines = (Path(__file__).parent / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).parts
+    return "/".join(parts[:2]) if parts[0] in ("agent", "probe") else parts[0]
+
+
+def sources() -> list[Path]:
+    return [p for p in tracked("*.c", "*.h") if p.relative_to(ROOT).parts[0] in ("agent", "probe", "schema")]
+
+
+def check_layers() -> list[str]:
+    allowed: dict[str, tuple[list[str], list[str]]] = {}
+    for line in table("layers.txt"):
+        room, rest = (part.strip() for part in line.split(" : ", 1))
+        ours, third = rest.split("|")
+        allowed[room] = (ours.split(), third.split())
+    found = []
+    for path in sources():
+        room, text, name = room_of(path), path.read_text(), path.relative_to(ROOT)
+        if room not in allowed:
+            found.append(f"{name}: room {room} is not in layers.txt")
+            continue
+        ours, third = allowed[room]
+        for include in OURS.findall(text):
+            if not any(include.startswith(folder) for folder in ours):
+                found.append(f"{name}: {room} may not include {include}")
+        for include in SYSTEM.findall(text):
+            if THIRD_PARTY.match(include) and not any(include.startswith(prefix) for prefix in third):
+                found.append(f"{name}: {room} may not include <{include}>")
+    return found
+
+
+def check_words() -> list[str]:
+    found = []
+    rules = [line.split("\t") for line in table("words.txt")]
+    for path in sources():
+        code = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S)
+        code = re.sub(r'"(?:\\.|[^"\\])*"', '""', code)
+        for pattern, rooms in rules:
+            if room_of(path) not in rooms.split() and re.search(pattern, code):
+                found.append(f"{path.relative_to(ROOT)}: {pattern} belongs to {rooms}")
+    return found
+
+
+def check_layout() -> list[str]:
+    top = {p.relative_to(ROOT).parts[0] for p in tracked()}
+    found = [f"{name}: not in the agreed top level" for name in sorted(top) if name not in TOP and not name.startswith(".")]
+    for path in sources():
+        text = path.read_text()
+        if not text.startswith("/*"):
+            found.append(f"{path.relative_to(ROOT)}: does not begin with a comment that says what it is")
+        if path.suffix == ".h" and "#pragma once" not in text:
+            found.append(f"{path.relative_to(ROOT)}: header without #pragma once")
+    python = [p for p in tracked("*.py") if p.relative_to(ROOT).parts[0] in ("agent", "probe", "schema")]
+    allowed = {"probe/node/prestartup_script.py", "probe/node/__init__.py"}
+    found += [f"{p.relative_to(ROOT)}: Python outside the node" for p in python if str(p.relative_to(ROOT)) not in allowed]
+    return found
+
+
+def check_sizes() -> list[str]:
+    found = []
+    for path in tracked("*.c", "*.h", "*.py"):
+        lines = len(path.read_text(errors="replace").splitlines())
+        if lines > 600:
+            found.append(f"{path.relative_to(ROOT)}: {lines} lines, more than 600")
+    if shutil.which("ctags") is None:
+        return found
+    names = [str(p) for p in sources() if p.suffix == ".c"]
+    out = subprocess.run(["ctags", "-x", "--_xformat=%{line} %{end} %N %F", "--kinds-C=f", *names], text=True,
+                         capture_output=True, check=False).stdout
+    for line in out.splitlines():
+        start, end, name, file = line.split(" ", 3)
+        if end.isdigit() and int(end) - int(start) + 1 > 80:
+            found.append(f"{os.path.relpath(file, ROOT)}: {name} has {int(end) - int(start) + 1} lines, more than 80")
+    return found
+
+
+def check_symbols() -> list[str]:
+    """The probe's core needs libc and threads only: every undefined symbol is in libc.txt."""
+    library = BUILD / "probe" / "core" / "libroom_probe_core.a"
+    if not library.exists():
+        return [f"{library}: not built"]
+    allowed = set(table("libc.txt"))
+    both = [str(library), str(BUILD / "schema" / "libroom_schema.a")]
+    defined, undefined = set(), set()
+    for line in subprocess.run(["nm", "-A", *both], text=True, capture_output=True, check=True).stdout.splitlines():
+        fields = line.rsplit(":", 1)[1].split()
+        if fields and fields[-2:-1] == ["U"]:
+            undefined.add(fields[-1])
+        elif len(fields) >= 2:
+            defined.add(fields[-1])
+    strangers = sorted(s for s in undefined - defined if s not in allowed and not s.startswith(("__asan", "__ubsan", "__tsan")))
+    return [f"probe/core: needs {name}, which is not in tests/lint/libc.txt" for name in strangers]
+
+
+def check_format() -> list[str]:
+    if shutil.which("clang-format") is None:
+        return ["clang-format is not installed"]
+    names = [str(p) for p in tracked("*.c", "*.h")]
+    run = subprocess.run(["clang-format", "--dry-run", "-Werror", *names], text=True, capture_output=True, check=False)
+    files = sorted({line.split(":", 1)[0] for line in run.stderr.splitlines() if "error:" in line})
+    return [f"{os.path.relpath(name, ROOT)}: not formatted" for name in files]
+
+
+CHECKS = {"layers": check_layers, "words": check_words, "layout": check_layout, "sizes": check_sizes,
+          "symbols": check_symbols, "format": check_format}
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or list(CHECKS)
+    findings = [f"{name}: {line}" for name in wanted for line in CHECKS[name]()]
+    print("\n".join(findings) if findings else f"clean: {', '.join(wanted)}")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
