@@ -5,7 +5,7 @@
  * it gets the same values.
  *
  * Pure functions, any thread, no allocation.  A text that is right already is
- * returned as it came (the result points into the input); else the result lies
+ * returned as it came (the result points into the input, or to a constant); else the result lies
  * in `scratch`, which the caller owns and which must hold NORM_SCRATCH_BYTES.
  * The result lives as long as both, and must be used before scratch is given
  * to the next call.  Lengths are bytes; results are not terminated and always
