@@ -1,0 +1,102 @@
+/*
+ * status.h - what the agent says about itself, and how another room asks it.
+ * control and cli render it; the service fills it.  No third party, no locks
+ * here: a snapshot is a plain value, taken at one moment on the pipeline's
+ * thread, so that its counters belong together.
+ */
+#pragma once
+
+#include "agent/core/export.h"
+#include "agent/core/intake.h"
+#include "agent/core/process.h"
+
+#define STATUS_DESTINATIONS 8u
+#define STATUS_PROBES       64u /* newest first; probe_total says how many there are */
+#define STATUS_REJECTED     32u
+
+enum agent_state {
+	AGENT_OK,
+	AGENT_LOCAL,    /* never reached a Datadog agent and nobody asked for one */
+	AGENT_OFFLINE,  /* a destination cannot be reached or holds */
+	AGENT_DEGRADED, /* the store is volatile, failing or full */
+};
+/* "ok" "local" "offline" "degraded". */
+const char *agent_state_name(enum agent_state s);
+/* "ok" "unknown" "offline" "hold" "local". */
+const char *destination_state_name(enum destination_state s);
+/* "trace" "profile" "metric" "log". */
+const char *signal_name(enum signal s);
+/* "too_large" "malformed" "store_full" ... */
+const char *drop_reason_name(enum drop_reason r);
+/* "ring_full" "arena_full" "open_full" "torn" "too_large" "fork" "off" "other". */
+const char *loss_name(enum wire_loss l);
+
+struct status_destination {
+	char name[64];
+	enum destination_kind kind;
+	struct destination_status now;
+	uint64_t queued;          /* chunks */
+	uint64_t oldest_queued_s; /* age, 0 when nothing is queued */
+};
+
+struct status_probe {
+	uint8_t probe_id[FRAME_PROBE_ID_BYTES];
+	uint64_t pid;
+	bool alive; /* a connection is open */
+	bool closed;
+	uint64_t spans, end;
+	uint64_t losses[WIRE_LOSS_COUNT];
+	uint64_t seen_real_ns;
+	char service[128];
+};
+
+struct status_rejected {
+	enum signal signal;
+	int status;
+	uint64_t spans;
+};
+
+/* Since the agent's start, unless the store keeps them. */
+struct status_work {
+	uint64_t turns, commits, commit_failures;
+	uint64_t batches, repeats, gaps, malformed, bytes;
+	uint64_t salvaged_rings, salvaged_spans, unfinished_spans, salvage_torn;
+	uint64_t raw_backlog; /* batches stored and not yet thought about */
+	uint64_t open_spans;
+	uint64_t cpu_ns; /* of the pipeline's thread */
+	bool paused;     /* intake waits: the store is full or failing */
+};
+
+struct status_snapshot {
+	char version[32];
+	uint64_t pid, uptime_s;
+	enum agent_state state;
+	char reason[160]; /* of degraded or offline, "" otherwise */
+	char run_dir[256], data_dir[256];
+	struct store_stats store;
+	struct status_destination destinations[STATUS_DESTINATIONS];
+	size_t destination_count;
+	struct status_probe probes[STATUS_PROBES];
+	size_t probe_count, probe_total;
+	struct status_rejected rejected[STATUS_REJECTED];
+	size_t rejected_count;
+	struct receiver_stats receiver;
+	struct status_work work;
+};
+
+/*
+ * Runs on the pipeline's thread between two transactions; may read the store
+ * and the processor, must not change them, must be quick (bounded rows).
+ */
+typedef enum err (*agent_query_fn)(void *ctx, struct store *st, struct processor *p);
+
+/* The running agent as other rooms see it: any thread, each call waits for the pipeline. */
+struct agent_view {
+	void *agent;
+	/* Fill a snapshot. E_TIMEOUT: the pipeline did not answer in time; E_STATE: stopping. */
+	enum err (*status)(void *agent, struct status_snapshot *out);
+	/* Run fn; its result, E_TIMEOUT (fn will not be called later) or E_STATE. */
+	enum err (*query)(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms);
+	/* Try all destinations now. */
+	void (*retry_now)(void *agent);
+};
