@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Optional
 
-from standin_profile import PROFILE, check_context
+from standin_profile import CONTEXT, PROFILE, check_context
 
 
 class NodeState(Enum):
@@ -65,8 +65,9 @@ class WebUIProgressHandler(ProgressHandler):
                 "parent_node_id": registry.dynprompt.get_parent_node_id(node_id),
                 "real_node_id": registry.dynprompt.get_real_node_id(node_id),
             }
-        self.server_instance.publish("progress_state", {"prompt_id": prompt_id, "nodes": active},
-                                     self.server_instance.client_id)
+        self.server_instance.send_sync("progress_state",
+                                       {"prompt_id": prompt_id, "nodes": active},
+                                       self.server_instance.client_id, **CONTEXT)
 
     def start_handler(self, node_id: str, state: dict[str, Any], prompt_id: str) -> None:
         self._send(prompt_id)

@@ -1,0 +1,1 @@
+"""Inner parts of execution.py; nothing a hook would look for lives here."""
