@@ -1,6 +1,6 @@
 """Shows that the oracle works: above all, that it fails when it must.
 
-Run as a script; runs selftest_fake.py as well.
+Run as a script; runs selftest_fake.py and selftest_writer.py as well.
 """
 
 from __future__ import annotations
@@ -327,8 +327,9 @@ class TheFile(unittest.TestCase):
 
 def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite,
                _: Optional[str]) -> unittest.TestSuite:
-    from support import selftest_fake
+    from support import selftest_fake, selftest_writer
     tests.addTests(loader.loadTestsFromModule(selftest_fake))
+    tests.addTests(loader.loadTestsFromModule(selftest_writer))
     return tests
 
 
