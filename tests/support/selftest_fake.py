@@ -141,6 +141,23 @@ class Accepting(FakeCase):
             self.assertEqual(post(self.port, spans, headers)[0], 200, text)
             self.assertIn(text, "\n".join(self.dd.problems()[before:]))
 
+    def test_complains_about_repeated_keys(self) -> None:
+        once = msgpack.encode({**wire_span(), "error": 0})
+        body = b"\x91\x91" + bytes([once[0] + 1]) + once[1:] + msgpack.encode("error") + b"\0"
+        conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3)
+        self.addCleanup(conn.close)
+        conn.request("POST", "/v0.4/traces", body, HEADERS)
+        self.assertEqual(conn.getresponse().status, 200)
+        self.assertEqual(self.dd.problems(), ["request 1: 1 map keys are repeated"])
+
+    def test_other_paths_do_not_use_up_the_script(self) -> None:
+        self.dd.script(Act(status=503))
+        conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3)
+        self.addCleanup(conn.close)
+        conn.request("GET", "/info")
+        self.assertEqual(conn.getresponse().status, 200)
+        self.assertEqual((self.dd.script_left(), post(self.port, [wire_span()])[0]), (1, 503))
+
     def test_refuses_what_an_agent_cannot_decode(self) -> None:
         for change in ({"trace_id": 0}, {"span_id": "x"}, {"meta": {"a": 1}}, {"error": 2},
                        {"metrics": {"a": "1"}}, {"duration": -1}, {"meta": None}):
