@@ -103,6 +103,7 @@ WORKFLOWS: dict[str, Graph] = {
     "abort": after("StandinAbort"),
     "sigkill": after("StandinKill"),
     "exec_restart": after("StandinExec"),
+    "hang_short": after("StandinHang", seconds=1.0),
     "hang": after("StandinHang", seconds=3600.0),
 }
 
