@@ -1,0 +1,24 @@
+/*
+ * control.h - HTTP/1.1 with JSON on an owner-only Unix socket in the run
+ * directory.  One thread of libmicrohttpd's own; it sleeps while nobody asks.
+ * Routes are a table (routes.c); what they answer comes from views.h through
+ * the agent_view that the service gives.
+ */
+#pragma once
+
+#include "agent/core/spanview.h"
+#include "agent/core/status.h"
+
+struct control;
+
+struct control_options {
+	const char *run_dir; /* the socket is run_dir/RUN_CONTROL_NAME, 0600 */
+	struct agent_view view;
+	struct span_defaults defaults; /* borrowed until control_free */
+};
+
+MUST_CHECK enum err control_new(const struct control_options *o, struct control **out);
+/* E_BUSY: somebody listens there. A stale socket is replaced. */
+MUST_CHECK enum err control_start(struct control *c);
+void control_stop(struct control *c); /* idempotent; legal before start */
+void control_free(struct control *c);

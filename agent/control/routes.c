@@ -1,0 +1,162 @@
+/*
+ * routes.c - the table of what the control socket answers.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/control/json.h"
+#include "agent/control/routes.h"
+#include "agent/control/views.h"
+
+#define QUERY_TIMEOUT_MS 10000u
+
+static int
+refuse(struct outbuf *out, int status, const char *why)
+{
+	outbuf_reset(out, SIZE_MAX);
+	json_raw(out, "{");
+	json_str(out, "error", why);
+	json_raw(out, "}");
+	return status;
+}
+
+static int
+finish(struct outbuf *out, enum err rv)
+{
+	if (rv == E_OK && !out->failed)
+		return 200;
+	if (rv == E_NOTFOUND)
+		return refuse(out, 404, "no such trace");
+	return refuse(out, 503, rv == E_OK ? "out of memory" : err_text(rv));
+}
+
+static int
+get_status(const struct request *r, struct outbuf *out)
+{
+	struct status_snapshot *s = calloc(1, sizeof *s);
+	enum err rv = E_NOMEM;
+
+	if (s != NULL)
+		rv = r->options->view.status(r->options->view.agent, s);
+	if (rv == E_OK)
+		rv = view_status(s, out);
+	free(s);
+	return finish(out, rv);
+}
+
+struct traces_query {
+	struct trace_filter filter;
+	const struct span_defaults *defaults;
+	struct outbuf *out;
+};
+
+static enum err
+run_traces(void *ctx, struct store *st, struct processor *p)
+{
+	struct traces_query *q = ctx;
+
+	return view_traces(st, p, q->defaults, &q->filter, q->out);
+}
+
+static bool
+copy_text(char *to, size_t cap, const char *from)
+{
+	if (from == NULL)
+		return true;
+	if (strlen(from) >= cap)
+		return false;
+	strcpy(to, from);
+	return true;
+}
+
+/* Digits only; absent keeps *v. */
+static bool
+take_number(const char *text, uint64_t *v)
+{
+	char *end;
+
+	if (text == NULL)
+		return true;
+	if (text[0] < '0' || text[0] > '9')
+		return false;
+	*v = strtoull(text, &end, 10);
+	return *end == '\0';
+}
+
+static int
+get_traces(const struct request *r, struct outbuf *out)
+{
+	struct traces_query q = { .defaults = &r->options->defaults, .out = out };
+	uint64_t limit = 50;
+
+	if (!copy_text(q.filter.state, sizeof q.filter.state, r->query(r, "state")))
+		return refuse(out, 400, "state: too long");
+	if (!copy_text(q.filter.text, sizeof q.filter.text, r->query(r, "text")))
+		return refuse(out, 400, "text: too long");
+	if (!take_number(r->query(r, "since_ns"), &q.filter.since_real_ns))
+		return refuse(out, 400, "since_ns: expected a whole number");
+	if (!take_number(r->query(r, "min_duration_ns"), &q.filter.min_duration_ns))
+		return refuse(out, 400, "min_duration_ns: expected a whole number");
+	if (!take_number(r->query(r, "limit"), &limit) || limit < 1 || limit > VIEW_TRACES_MAX)
+		return refuse(out, 400, "limit: expected 1 to 10000");
+	q.filter.limit = (uint32_t)limit;
+	return finish(
+	    out, r->options->view.query(r->options->view.agent, run_traces, &q, QUERY_TIMEOUT_MS));
+}
+
+struct trace_query {
+	uint64_t hi, lo;
+	const struct span_defaults *defaults;
+	struct outbuf *out;
+};
+
+static enum err
+run_trace(void *ctx, struct store *st, struct processor *p)
+{
+	struct trace_query *q = ctx;
+
+	return view_trace(st, p, q->defaults, q->hi, q->lo, q->out);
+}
+
+static int
+get_trace(const struct request *r, struct outbuf *out)
+{
+	struct trace_query q = { .defaults = &r->options->defaults, .out = out };
+
+	if (!view_parse_trace_id(r->rest, &q.hi, &q.lo))
+		return refuse(out, 400, "expected a trace id of 16 or 32 hex digits");
+	return finish(
+	    out, r->options->view.query(r->options->view.agent, run_trace, &q, QUERY_TIMEOUT_MS));
+}
+
+static int
+post_retry(const struct request *r, struct outbuf *out)
+{
+	r->options->view.retry_now(r->options->view.agent);
+	json_raw(out, "{}");
+	return 202;
+}
+
+static const struct route routes[] = {
+	{ "GET", "/status", false, get_status },
+	{ "GET", "/traces", false, get_traces },
+	{ "GET", "/trace/", true, get_trace },
+	{ "POST", "/retry", false, post_retry },
+};
+
+const struct route *
+route_find(const char *method, const char *path, bool *other)
+{
+	*other = false;
+	for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+		const struct route *r = &routes[i];
+
+		if (r->prefix ? strncmp(path, r->path, strlen(r->path)) != 0
+			      : strcmp(path, r->path) != 0)
+			continue;
+		if (strcmp(method, r->method) == 0)
+			return r;
+		*other = true;
+	}
+	return NULL;
+}

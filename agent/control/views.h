@@ -1,0 +1,45 @@
+/*
+ * views.h - what the store and the processor hold, as JSON for people and
+ * programs: the status, the list of traces, one trace, everything.  Called on
+ * the thread that owns the store (the pipeline through agent_view.query, or a
+ * command line that opened the file itself).  The shapes are promises to
+ * outsiders: keys are only ever added.
+ */
+#pragma once
+
+#include <stdio.h>
+
+#include "agent/core/outbuf.h"
+#include "agent/core/process.h"
+#include "agent/core/spanview.h"
+#include "agent/core/status.h"
+
+#define VIEW_TRACES_MAX 10000u
+
+struct trace_filter {
+	char state[16]; /* "" any; open queued sent sampled_out rejected, or error, unfinished */
+	char text[128]; /* "" any; part of a name, resource or error message */
+	uint64_t since_real_ns, min_duration_ns;
+	uint32_t limit; /* 1 .. VIEW_TRACES_MAX */
+};
+
+/* One JSON object. */
+MUST_CHECK enum err view_status(const struct status_snapshot *s, struct outbuf *out);
+
+/*
+ * JSON lines, newest first, one trace each.  `p` may be NULL (no processor: no
+ * open traces).  E_NOMEM; what could not be decoded is left out.
+ */
+MUST_CHECK enum err view_traces(struct store *st, struct processor *p,
+    const struct span_defaults *d, const struct trace_filter *f, struct outbuf *out);
+
+/* One JSON object {"trace_id","spans":[...]}; E_NOTFOUND when nobody knows the trace. */
+MUST_CHECK enum err view_trace(struct store *st, struct processor *p, const struct span_defaults *d,
+    uint64_t hi, uint64_t lo, struct outbuf *out);
+
+/* Every buffered or open span, a JSON line each, to a stream; *count says how many. */
+MUST_CHECK enum err view_export(
+    struct store *st, struct processor *p, const struct span_defaults *d, FILE *f, uint64_t *count);
+
+/* "0123...": 32 hex digits, or 16 (high part 0). False when it is none. */
+bool view_parse_trace_id(const char *text, uint64_t *hi, uint64_t *lo);

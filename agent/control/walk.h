@@ -1,0 +1,26 @@
+/*
+ * walk.h - inside of the control room: one way through every trace that the
+ * agent holds, open ones first, then chunks newest first.
+ */
+#pragma once
+
+#include "agent/control/views.h"
+
+enum trace_state { TRACE_OPEN, TRACE_QUEUED, TRACE_SENT, TRACE_SAMPLED_OUT, TRACE_REJECTED };
+const char *trace_state_name(enum trace_state s);
+
+struct walked {
+	const struct wire_trace *trace;
+	enum trace_state state;
+	struct spanview *view; /* positioned on the trace: step its spans */
+};
+
+/* E_OK goes on, anything else ends the walk. */
+typedef enum err (*walk_fn)(void *ctx, const struct walked *w);
+
+/* `only` not NULL: visit just this trace id; others are not decoded. */
+struct walk_id {
+	uint64_t hi, lo;
+};
+MUST_CHECK enum err walk_traces(struct store *st, struct processor *p,
+    const struct span_defaults *d, const struct walk_id *only, walk_fn fn, void *ctx);
