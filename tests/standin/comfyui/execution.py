@@ -56,8 +56,10 @@ def _get_input_data(inputs: Any, class_def: Any, unique_id: str, outputs: Any, d
             return None
         if isinstance(outputs, dict):
             return outputs.get(node_id)
-        entry = outputs.local_get(node_id)
-        return entry.outputs if PROFILE.cache_entry and entry is not None else entry
+        if isinstance(outputs, ExecutionList):
+            entry = outputs.get_cache(node_id, unique_id)
+            return None if entry is None else entry.outputs
+        return outputs.local_get(node_id)
 
     graph = DynamicPrompt(dynprompt) if isinstance(dynprompt, dict) else dynprompt
     return calls.gather_inputs(inputs, class_def, unique_id, lookup, graph, extra_data)
@@ -229,8 +231,9 @@ async def _step(run: NodeRun, node: dict[str, Any], class_def: Any, inputs: dict
         if PROFILE.progress:
             get_progress_state().start_progress(run.node_id, **CONTEXT)
         display = run.dynprompt.get_display_node_id(run.node_id)
-        found = current("get_input_data")(node["inputs"], class_def, run.node_id, run.caches.outputs,
-                               run.dynprompt, run.extra_data)
+        source = run.execution_list if PROFILE.cache_entry else run.caches.outputs
+        found = current("get_input_data")(node["inputs"], class_def, run.node_id, source,
+                                          run.dynprompt, run.extra_data)
         inputs.update(found[0])
         missing = found[1]
         if run.server.client_id is not None:
@@ -517,8 +520,7 @@ class _Executor:
                          ui_outputs: dict[str, Any]) -> bool:
         executed: set[str] = set()
         more: list[Any] = [{}, {}, ui_outputs, self.asset_manager][:PROFILE.execute_args - 8]
-        todo = ExecutionList(dynprompt,
-                             lambda node: self.caches.outputs.local_get(node) is not None)
+        todo = ExecutionList(dynprompt, self.caches.outputs.local_get)
         for node_id in execute_outputs:
             todo.add_node(node_id)
         while not todo.is_empty():

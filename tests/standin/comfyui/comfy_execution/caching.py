@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any, NamedTuple, Optional
 
 import nodes
@@ -14,6 +15,17 @@ class CacheEntry(NamedTuple):
 
     ui: dict[str, Any]
     outputs: list[Any]
+
+
+_unequal = itertools.count()
+
+
+def _mark(answer: Any) -> str:
+    """What IS_CHANGED said, as text; NaN is equal to nothing, not even to last time's."""
+    values = answer if isinstance(answer, list) else [answer]
+    if any(value != value for value in values):
+        return f"unequal {next(_unequal)}"
+    return repr(answer)
 
 
 class BasicCache:
@@ -45,7 +57,7 @@ class BasicCache:
         hidden = class_def.INPUT_TYPES().get("hidden", {})
         own = node_id if ("UNIQUE_ID" in hidden.values()
                           or getattr(class_def, "NOT_IDEMPOTENT", False)) else None
-        parts: list[Any] = [class_type, own, repr(self._changed.get(node_id, False))]
+        parts: list[Any] = [class_type, own, _mark(self._changed.get(node_id, False))]
         for name in sorted(node["inputs"]):
             value = node["inputs"][name]
             if is_link(value):

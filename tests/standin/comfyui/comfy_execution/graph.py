@@ -83,9 +83,10 @@ class ExecutionList:
     cached are never followed, so those nodes are not visited at all.
     """
 
-    def __init__(self, dynprompt: DynamicPrompt, is_cached: Callable[[str], bool]) -> None:
+    def __init__(self, dynprompt: DynamicPrompt, kept: Callable[[str], Any]) -> None:
         self.dynprompt = dynprompt
-        self._is_cached = is_cached
+        self._kept = kept
+        self._followed: set[tuple[str, str]] = set()
         self.pending: dict[str, None] = {}
         self.wanted_by: dict[str, dict[str, None]] = {}
         self.waits_for: dict[str, int] = {}
@@ -97,7 +98,14 @@ class ExecutionList:
         return not self.pending
 
     def is_cached(self, node_id: str) -> bool:
-        return self._is_cached(node_id)
+        return self._kept(node_id) is not None
+
+    def get_cache(self, from_node_id: str, to_node_id: str) -> Any:
+        """What from_node_id left, for a node that has a followed link to it; else None.
+
+        A lazy input is not followed until it is asked for, even if its value is kept.
+        """
+        return self._kept(from_node_id) if (from_node_id, to_node_id) in self._followed else None
 
     def add_node(self, node_id: str, include_lazy: bool = False) -> None:
         todo = [node_id]
@@ -116,6 +124,7 @@ class ExecutionList:
                 _, _, options = get_input_info(class_def, name)
                 if (options or {}).get("lazy") and not include_lazy:
                     continue
+                self._followed.add((value[0], current))
                 if not self.is_cached(value[0]):
                     todo.append(value[0])
                     self._block(value[0], current)
@@ -127,6 +136,7 @@ class ExecutionList:
             self.waits_for[to_node_id] = self.waits_for.get(to_node_id, 0) + 1
 
     def add_strong_link(self, from_node_id: str, from_socket: int, to_node_id: str) -> None:
+        self._followed.add((from_node_id, to_node_id))
         if not self.is_cached(from_node_id):
             self.add_node(from_node_id)
             self._block(from_node_id, to_node_id)

@@ -99,8 +99,12 @@ class PromptQueue:
         with self.mutex:
             for index, entry in enumerate(self.queue):
                 if function(entry.item):
-                    del self.queue[index]
-                    heapq.heapify(self.queue)
+                    # As upstream: the last pending item goes by wipe_queue, with a status more.
+                    if len(self.queue) == 1:
+                        self.wipe_queue()
+                    else:
+                        del self.queue[index]
+                        heapq.heapify(self.queue)
                     self.server.queue_updated()
                     return True
         return False
