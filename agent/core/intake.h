@@ -6,7 +6,13 @@
 
 #include "agent/core/store.h"
 
-enum intake_kind { INTAKE_HELLO, INTAKE_BATCH };
+enum intake_kind {
+	INTAKE_HELLO,
+	INTAKE_BATCH,
+	/* A batch whose header and crc are right (wire_batch_peek) and whose content is not: the
+	 * pipeline moves the probe's end past it, counts its spans and answers STORED_MALFORMED. */
+	INTAKE_MALFORMED,
+};
 
 struct intake_item {
 	enum intake_kind kind;
