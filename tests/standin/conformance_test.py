@@ -11,23 +11,25 @@ sys.path.insert(0, HERE)
 import golden  # noqa: E402
 
 
-def labels() -> list[str]:
-    return sorted(os.listdir(golden.GOLDEN)) if os.path.isdir(golden.GOLDEN) else []
-
-
 class Conformance(unittest.TestCase):
     maxDiff = None
 
-    def test_there_are_recordings_of_the_reference(self) -> None:
-        self.assertIn("p0364", labels())
+    def test_plays_0_3_64_as_recorded(self) -> None:
+        self._play("p0364")
 
-    def test_each_recorded_scenario_is_played_the_same(self) -> None:
-        for label in labels():
-            kept = [name for name in golden.SCENARIOS if golden.load(label, name)]
-            played = golden.record_all("standin", label, kept)
-            for name in ["startup", *kept]:
-                with self.subTest(profile=label, scenario=name):
-                    self._compare(golden.load(label, name), played[name])
+    def test_plays_0_3_74_as_recorded(self) -> None:
+        self._play("p0368")
+
+    def test_plays_0_10_0_as_recorded(self) -> None:
+        self._play("p0100")
+
+    def _play(self, label: str) -> None:
+        recorded = [name for name in golden.SCENARIOS if golden.load(label, name)]
+        self.assertGreaterEqual(len(recorded), 25)
+        played = golden.record_all("standin", label, recorded)
+        for name in ["startup", *recorded]:
+            with self.subTest(scenario=name):
+                self._compare(golden.load(label, name), played[name])
 
     def _compare(self, wanted: list[Any], got: list[Any]) -> None:
         wanted_roles, got_roles = golden.by_role(wanted), golden.by_role(got)

@@ -107,7 +107,7 @@ def _read(path: str) -> Recording:
         return []
 
 
-def _settled(path: str, quiet_s: float = 0.25, limit_s: float = 5.0) -> Recording:
+def _settled(path: str, quiet_s: float = 0.12, limit_s: float = 5.0) -> Recording:
     """The recording once nothing has been added for a while."""
     end, seen, since = time.monotonic() + limit_s, -1, time.monotonic()
     while time.monotonic() < end:

@@ -106,8 +106,7 @@ elif PROFILE.style == "sync":
         results = _map_node_over_list(obj, input_data_all, obj.FUNCTION, allow_interrupt=True,
                                       execution_block_cb=execution_block_cb,
                                       pre_execute_cb=pre_execute_cb)
-        outputs, ui, has_subgraph = _finish_output(results, obj)
-        return outputs, ui, has_subgraph
+        return calls.finish_output(results, obj)
 else:
     async def _async_map_node_over_list(prompt_id, unique_id, obj, input_data_all, func,
                                         allow_interrupt=False, execution_block_cb=None,
@@ -123,22 +122,7 @@ else:
             hidden_inputs=hidden_inputs)
         if any(isinstance(result, calls.PendingCall) for result in results):
             return results, {}, False, True
-        outputs, ui, has_subgraph = _finish_output(results, obj)
-        return outputs, ui, has_subgraph, False
-
-
-def _finish_output(results: list[Any], obj: Any) -> tuple[list[Any], dict[str, Any], bool]:
-    """Merged outputs; with a sub-graph the (graph, values) pairs stay unmerged."""
-    outputs, ui, has_subgraph = calls.split_results(results, obj)
-    if has_subgraph:
-        return outputs, ui, True
-    return calls.merge_outputs([values for _, values in outputs], obj), ui, False
-
-
-def format_value(value: Any) -> Any:
-    if value is None or isinstance(value, (int, float, bool, str)):
-        return value
-    return str(value)
+        return (*calls.finish_output(results, obj), False)
 
 
 # ---- one node -------------------------------------------------------------------------------
@@ -210,7 +194,8 @@ def _describe_error(run: NodeRun, error: Exception, inputs: dict[str, Any]) -> d
     return {
         "node_id": run.dynprompt.get_real_node_id(run.node_id), "exception_message": text + "\n",
         "exception_type": name, "traceback": traceback.format_tb(error.__traceback__),
-        "current_inputs": {key: [format_value(value) for value in values]
+        "current_inputs": {key: [value if isinstance(value, (int, float, str)) else str(value)
+                                 for value in values]
                            for key, values in inputs.items()},
     }
 
@@ -224,7 +209,7 @@ async def _step(run: NodeRun, node: dict[str, Any], class_def: Any, inputs: dict
     elif run.node_id in run.tasks:
         results = [call.task.result() if isinstance(call, calls.PendingCall) else call
                    for call in run.tasks.pop(run.node_id)]
-        outputs, ui, has_subgraph = _finish_output(results, class_def)
+        outputs, ui, has_subgraph = calls.finish_output(results, class_def)
         if has_subgraph:
             return await _expand(run, outputs), inputs
     else:
@@ -465,7 +450,10 @@ class _Executor:
 
     def execute(self, prompt, prompt_id, extra_data={}, execute_outputs=[]):
         if PROFILE.style == "recursive":
-            self._execute_recursive(prompt, prompt_id, extra_data, execute_outputs)
+            self._begin(prompt_id, extra_data)
+            with torch.inference_mode():
+                recursive.run_prompt(self, prompt, prompt_id, extra_data, execute_outputs,
+                                     recursive_execute)
         elif PROFILE.style == "sync":
             drive(self._run(prompt, prompt_id, extra_data, execute_outputs))
         else:
@@ -544,33 +532,6 @@ class _Executor:
             else:
                 todo.complete_node_execution()
         return True
-
-    def _execute_recursive(self, prompt: dict[str, Any], prompt_id: str,
-                           extra_data: dict[str, Any], execute_outputs: list[str]) -> None:
-        self._begin(prompt_id, extra_data)
-        with torch.inference_mode():
-            for node_id in [known for known in self.outputs if known not in prompt]:
-                del self.outputs[node_id]
-            for node_id in prompt:
-                recursive.output_changed(prompt, self.old_prompt, self.outputs, node_id)
-            self.outputs_ui = {node_id: ui for node_id, ui in self.outputs_ui.items()
-                               if node_id in self.outputs}
-            comfy.model_management.cleanup_models_gc()
-            self.add_message("execution_cached", {"nodes": list(self.outputs),
-                                                  "prompt_id": prompt_id}, broadcast=False)
-            executed: set[str] = set()
-            for node_id in execute_outputs:
-                self.success, error, ex = recursive_execute(
-                    self.server, prompt, self.outputs, node_id, extra_data, executed, prompt_id,
-                    self.outputs_ui, self.object_storage)
-                if not self.success:
-                    self.handle_execution_error(prompt_id, prompt, set(self.outputs), executed,
-                                                error, ex)
-                    break
-            for node_id in executed:
-                self.old_prompt[node_id] = prompt[node_id]
-            self.history_result = {"outputs": dict(self.outputs_ui)}
-            self.server.last_node_id = None
 
 
 if PROFILE.style == "recursive":

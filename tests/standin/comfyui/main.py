@@ -90,6 +90,7 @@ import comfy.model_management  # noqa: E402
 from comfyui_version import __version__  # noqa: E402
 from comfy_execution.progress import get_progress_state  # noqa: E402
 from comfy_execution.utils import get_executing_context  # noqa: E402
+from standin_engine.queue import publish_end  # noqa: E402
 import hook_breaker_ac10a0  # noqa: E402
 
 GC_INTERVAL_S = 10.0
@@ -142,6 +143,7 @@ def _run_one(q: Any, server_instance: Any, executor: Any, item: Any, item_id: in
                     process_item=lambda done: done[:5])
     else:
         q.task_done(item_id, executor.history_result, status=status, **CONTEXT)
+    publish_end(prompt_id, status)
     if server_instance.client_id is not None:
         server_instance.send_sync("executing", {"node": None, "prompt_id": prompt_id},
                                   server_instance.client_id, **CONTEXT)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.sd

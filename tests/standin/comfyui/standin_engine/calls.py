@@ -156,3 +156,11 @@ def split_results(results: list[Any], obj: Any
         has_subgraph = has_subgraph or graph is not None
         outputs.append((graph, tuple(values)))
     return outputs, ui, has_subgraph
+
+
+def finish_output(results: list[Any], obj: Any) -> tuple[list[Any], dict[str, Any], bool]:
+    """Merged outputs; with a sub-graph the (graph, values) pairs stay unmerged."""
+    outputs, ui, has_subgraph = split_results(results, obj)
+    if has_subgraph:
+        return outputs, ui, True
+    return merge_outputs([values for _, values in outputs], obj), ui, False

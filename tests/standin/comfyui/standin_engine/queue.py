@@ -8,6 +8,12 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from standin_profile import PROFILE, check_context
 
+if PROFILE.lifecycle:
+    from comfy_api.latest import publish
+else:
+    def publish(kind: str, prompt_id: str, **more: Any) -> None:
+        """Nobody listens in this generation."""
+
 MAXIMUM_HISTORY_SIZE = 10000
 SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 
@@ -36,6 +42,7 @@ class PromptQueue:
     def put(self, item: Any) -> None:
         with self.mutex:
             heapq.heappush(self.queue, _Entry(item))
+            publish("queued", item[1])
             self.server.queue_updated()
             self.not_empty.notify()
 
@@ -49,6 +56,7 @@ class PromptQueue:
             number = self.task_counter
             self.currently_running[number] = copy.deepcopy(item)
             self.task_counter += 1
+            publish("started", item[1])
             self.server.queue_updated()
             return item, number
 
@@ -92,6 +100,8 @@ class PromptQueue:
 
     def wipe_queue(self) -> None:
         with self.mutex:
+            for entry in self.queue:
+                publish("cancelled", entry.item[1])
             self.queue = []
             self.server.queue_updated()
 
@@ -103,7 +113,7 @@ class PromptQueue:
                     if len(self.queue) == 1:
                         self.wipe_queue()
                     else:
-                        del self.queue[index]
+                        publish("cancelled", self.queue.pop(index).item[1])
                         heapq.heapify(self.queue)
                     self.server.queue_updated()
                     return True
@@ -139,6 +149,19 @@ class PromptQueue:
             flags = self.flags
             self.flags = {} if reset else dict(flags)
             return flags
+
+
+def publish_end(prompt_id: str, status: ExecutionStatus) -> None:
+    """The one terminal event of a job that has started; after task_done."""
+    said = dict(status.messages)
+    if "execution_interrupted" in said:
+        publish("interrupted", prompt_id)
+    elif status.completed:
+        publish("succeeded", prompt_id)
+    else:
+        error = said.get("execution_error", {})
+        publish("failed", prompt_id, **{key: error.get(key) for key in (
+            "exception_message", "exception_type", "node_id")})
 
 
 class _Entry:

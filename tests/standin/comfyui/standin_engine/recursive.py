@@ -71,3 +71,30 @@ def run_node(server: Any, prompt: dict[str, Any], outputs: dict[str, Any], curre
         }, error
     executed.add(current_item)
     return True, None, None
+
+
+def run_prompt(executor: Any, prompt: dict[str, Any], prompt_id: str, extra_data: dict[str, Any],
+               execute_outputs: list[str], recurse: Callable[..., Any]) -> None:
+    """One whole prompt; the executor keeps outputs from prompt to prompt."""
+    for node_id in [known for known in executor.outputs if known not in prompt]:
+        del executor.outputs[node_id]
+    for node_id in prompt:
+        output_changed(prompt, executor.old_prompt, executor.outputs, node_id)
+    executor.outputs_ui = {node_id: ui for node_id, ui in executor.outputs_ui.items()
+                           if node_id in executor.outputs}
+    comfy.model_management.cleanup_models_gc()
+    executor.add_message("execution_cached", {"nodes": list(executor.outputs),
+                                              "prompt_id": prompt_id}, broadcast=False)
+    executed: set[str] = set()
+    for node_id in execute_outputs:
+        executor.success, error, ex = recurse(
+            executor.server, prompt, executor.outputs, node_id, extra_data, executed, prompt_id,
+            executor.outputs_ui, executor.object_storage)
+        if not executor.success:
+            executor.handle_execution_error(prompt_id, prompt, set(executor.outputs), executed,
+                                            error, ex)
+            break
+    for node_id in executed:
+        executor.old_prompt[node_id] = prompt[node_id]
+    executor.history_result = {"outputs": dict(executor.outputs_ui)}
+    executor.server.last_node_id = None
