@@ -66,6 +66,7 @@ def _deleted(comfy: ComfyUI) -> None:
 
 def _zombie(comfy: ComfyUI) -> None:
     comfy.submit(workflow("zombie"), client_id=comfy.client_id)
+    time.sleep(0.5)  # longer than its first node takes; nothing tells when a worker has died
 
 
 # Order matters: what is cached when a scenario begins depends on those before it.

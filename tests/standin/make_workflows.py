@@ -19,6 +19,12 @@ def after(class_type: str, **inputs: Any) -> Graph:
             "3": node("StandinOut", value=["2", 0])}
 
 
+def deadly(class_type: str) -> Graph:
+    """Waits first, so that the answer to the request is out before the process is gone."""
+    return {"1": node("StandinSleep", value=1, seconds=0.25),
+            "2": node(class_type, value=["1", 0]), "3": node("StandinOut", value=["2", 0])}
+
+
 def diffusion(vae_name: str, seed: int) -> Graph:
     return {
         "1": node("CheckpointLoaderSimple", ckpt_name="tiny.safetensors"),
@@ -98,11 +104,11 @@ WORKFLOWS: dict[str, Graph] = {
                 "2": node("StandinOut", value=["1", 0])},
     "cycle": {"1": node("StandinValue", value=["2", 0]), "2": node("StandinValue", value=["1", 0]),
               "3": node("StandinOut", value=["2", 0])},
-    "zombie": after("StandinExit"),
-    "segfault": after("StandinSegfault"),
-    "abort": after("StandinAbort"),
-    "sigkill": after("StandinKill"),
-    "exec_restart": after("StandinExec"),
+    "zombie": deadly("StandinExit"),
+    "segfault": deadly("StandinSegfault"),
+    "abort": deadly("StandinAbort"),
+    "sigkill": deadly("StandinKill"),
+    "exec_restart": deadly("StandinExec"),
     "hang_short": after("StandinHang", seconds=1.0),
     "hang": after("StandinHang", seconds=3600.0),
 }

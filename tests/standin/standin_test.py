@@ -127,7 +127,7 @@ class Deaths(unittest.TestCase):
         with standin() as comfy:
             stuck = comfy.submit(workflow("zombie"))
             comfy.wait_running(stuck)
-            time.sleep(0.3)
+            time.sleep(0.5)
             waiting = comfy.submit(workflow("tiny"))
             time.sleep(0.3)
             queue = comfy.queue()
