@@ -20,7 +20,6 @@ from aiohttp import web
 
 import comfy.model_management
 import execution
-import folder_paths
 import nodes
 import standin_profile
 import torch
