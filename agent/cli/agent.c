@@ -1,0 +1,160 @@
+/*
+ * agent.c - `comfymon agent`: configuration into service options, and the
+ * control socket beside it.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/log.h"
+#include "agent/cli/cli.h"
+#include "agent/cli/offline.h"
+#include "agent/control/control.h"
+#include "agent/service/service.h"
+
+#define UIDS_MAX 16
+
+struct host {
+	struct cli *cli;
+	struct control *control;
+};
+
+/* "1000,1001" */
+static int
+parse_uids(const char *text, uint32_t *uids, size_t *n)
+{
+	char *end;
+
+	for (*n = 0; *text != '\0'; text = *end == ',' ? end + 1 : end) {
+		unsigned long v = strtoul(text, &end, 10);
+
+		if (end == text || (*end != ',' && *end != '\0') || v > UINT32_MAX ||
+		    *n == UIDS_MAX) {
+			fprintf(stderr,
+			    "comfymon: allow_uids: expected user ids separated by comma, "
+			    "at most %d\n",
+			    UIDS_MAX);
+			return CLI_USAGE;
+		}
+		uids[(*n)++] = (uint32_t)v;
+	}
+	return CLI_OK;
+}
+
+static int
+set_up_log(const struct config *c)
+{
+	enum log_level level;
+
+	if (log_level_parse(config_string(c, OPT_LOG_LEVEL), &level) != E_OK) {
+		fputs("comfymon: log.level: expected error, warn, info or debug\n", stderr);
+		return CLI_USAGE;
+	}
+	log_set_level(level);
+	if (config_string(c, OPT_LOG_FILE)[0] == '\0')
+		return CLI_OK;
+
+	enum err rv = log_open(config_string(c, OPT_LOG_FILE));
+
+	if (rv == E_OK)
+		return CLI_OK;
+	fprintf(
+	    stderr, "comfymon: log.file %s: %s\n", config_string(c, OPT_LOG_FILE), err_text(rv));
+	return CLI_FAILED;
+}
+
+static enum err
+start_control(void *ctx, const struct agent_view *view)
+{
+	struct host *h = ctx;
+	struct control_options o = { .run_dir = config_string(h->cli->config, OPT_RUN_DIR),
+		.view = *view,
+		.defaults = defaults_of(h->cli) };
+	enum err rv = control_new(&o, &h->control);
+
+	if (rv == E_OK)
+		rv = control_start(h->control);
+	if (rv != E_OK)
+		log_error("control_failed error=%s", err_text(rv));
+	return rv;
+}
+
+static void
+stop_control(void *ctx)
+{
+	struct host *h = ctx;
+
+	control_free(h->control);
+	h->control = NULL;
+}
+
+static void
+fill_options(const struct cli *c, struct service_options *o)
+{
+	const struct config *g = c->config;
+
+	o->run_dir = config_string(g, OPT_RUN_DIR);
+	o->data_dir = config_string(g, OPT_DATA_DIR);
+	o->limits.cap_bytes = config_number(g, OPT_STORE_CAP);
+	o->limits.cap_age_s = config_number(g, OPT_STORE_AGE) / 1000;
+	o->limits.history_bytes = config_number(g, OPT_HISTORY_CAP);
+	o->limits.history_age_s = config_number(g, OPT_HISTORY_AGE) / 1000;
+	o->limits.free_floor_bytes = config_number(g, OPT_STORE_FREE);
+	o->processor.service = config_string(g, OPT_SERVICE);
+	o->processor.env = config_string(g, OPT_ENV);
+	o->processor.version = config_string(g, OPT_VERSION);
+	o->processor.hostname = config_string(g, OPT_HOSTNAME);
+	o->processor.sample_rate = config_string(g, OPT_SAMPLE_RATE);
+	o->processor.sampling_rules = config_string(g, OPT_SAMPLING_RULES);
+	o->processor.rate_limit = (double)config_number(g, OPT_RATE_LIMIT);
+	o->processor.partial_after_ms = config_number(g, OPT_PARTIAL_AFTER);
+	o->processor.partial_spans = (uint32_t)config_number(g, OPT_PARTIAL_SPANS);
+	o->max_connections = (uint32_t)config_number(g, OPT_CONNECTIONS);
+	o->drain_ms = config_number(g, OPT_DRAIN);
+	o->linger_ms = config_number(g, OPT_IDLE_EXIT);
+	o->autostarted = c->autostarted;
+}
+
+int
+verb_agent(struct cli *c)
+{
+	struct destination_options destinations[STATUS_DESTINATIONS];
+	struct host host = { .cli = c };
+	struct service_options o = {
+		.ctx = &host, .ready = start_control, .stopping = stop_control
+	};
+	struct service_holder holder = { 0 };
+	uint32_t uids[UIDS_MAX];
+	const char *kind = config_string(c->config, OPT_STORE_KIND);
+	int rv = set_up_log(c->config);
+
+	if (rv == CLI_OK)
+		rv = parse_uids(config_string(c->config, OPT_ALLOW_UIDS), uids, &o.allow_uid_count);
+	if (rv == CLI_OK)
+		rv = destinations_of(c, destinations, &o.destination_count);
+	if (rv != CLI_OK)
+		return rv;
+	if (strcmp(kind, "sqlite") != 0 && strcmp(kind, "ram") != 0) {
+		fputs("comfymon: store.kind: expected sqlite or ram\n", stderr);
+		return CLI_USAGE;
+	}
+	fill_options(c, &o);
+	o.store = strcmp(kind, "ram") == 0 ? SERVICE_STORE_RAM : SERVICE_STORE_SQLITE;
+	o.allow_uids = uids;
+	o.destinations = destinations;
+	for (size_t i = 0; i < o.destination_count; i++)
+		o.processor.forward_rejected |= destinations[i].kind == DEST_DATADOG_AGENT;
+
+	enum err e = service_run(&o, &holder);
+
+	if (e == E_OK)
+		return CLI_OK;
+	if (e == E_BUSY) {
+		fprintf(stderr, "comfymon: another agent runs: pid %" PRIu64 ", socket %s\n",
+		    holder.pid, holder.socket);
+		/* An auto-started one has lost a race, which is as it should be. */
+		return c->autostarted ? CLI_OK : CLI_FAILED;
+	}
+	fprintf(stderr, "comfymon: the agent could not run: %s\n", err_text(e));
+	return CLI_FAILED;
+}

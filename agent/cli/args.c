@@ -1,0 +1,220 @@
+/*
+ * args.c - arguments by one table: every option once, each verb names the
+ * letters that it takes.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/cli/cli.h"
+
+enum arg_kind { ARG_FLAG, ARG_TEXT, ARG_NUMBER, ARG_SET, ARG_KEY };
+
+static const struct arg {
+	char letter; /* '*': every verb */
+	const char *name, *value, *text;
+	enum arg_kind kind;
+	size_t at;       /* offset in struct cli */
+	const char *key; /* ARG_KEY: option it sets */
+} args[] = {
+	{ '*', "--json", NULL, "machine-readable output", ARG_FLAG, offsetof(struct cli, json),
+	    NULL },
+	{ '*', "--help", NULL, "this text", ARG_FLAG, offsetof(struct cli, help), NULL },
+	{ '*', "--config", "FILE", "configuration file", ARG_TEXT,
+	    offsetof(struct cli, config_file), NULL },
+	{ '*', "--set", "KEY=VALUE", "one option, wins over everything", ARG_SET, 0, NULL },
+	{ '*', "--run-dir", "DIR", "socket and rings", ARG_KEY, 0, "run_dir" },
+	{ '*', "--data-dir", "DIR", "the buffer", ARG_KEY, 0, "data_dir" },
+	{ '*', "--color", "WHEN", "auto, always or never", ARG_TEXT, offsetof(struct cli, color),
+	    NULL },
+	{ 'a', "--autostarted", NULL, "end some minutes after the last probe", ARG_FLAG,
+	    offsetof(struct cli, autostarted), NULL },
+	{ 's', "--state", "STATE", "open, queued, sent, sampled_out, rejected, error or unfinished",
+	    ARG_TEXT, offsetof(struct cli, state), NULL },
+	{ 'x', "--text", "TEXT", "only where a name, resource or error contains it", ARG_TEXT,
+	    offsetof(struct cli, text), NULL },
+	{ 't', "--since", "TIME", "only newer than, e.g. 10m", ARG_TEXT,
+	    offsetof(struct cli, since), NULL },
+	{ 'd', "--min-duration", "TIME", "only at least as long, e.g. 2s", ARG_TEXT,
+	    offsetof(struct cli, min_duration), NULL },
+	{ 'l', "--limit", "N", "at most so many (default 50)", ARG_NUMBER,
+	    offsetof(struct cli, limit), NULL },
+	{ 'p', "--pid", "PID", "show what the probe of this process said of itself", ARG_NUMBER,
+	    offsetof(struct cli, pid), NULL },
+	{ 'D', "--print-default", NULL, "print the commented default file", ARG_FLAG,
+	    offsetof(struct cli, print_default), NULL },
+	{ 'S', "--print-schema", NULL, "print the JSON Schema of the file", ARG_FLAG,
+	    offsetof(struct cli, print_schema), NULL },
+	{ 'C', "--comfyui", "DIR", "ComfyUI's folder, or its base directory", ARG_TEXT,
+	    offsetof(struct cli, comfyui), NULL },
+	{ 'n', "--node", "DIR", "the node folder (default: beside this program)", ARG_TEXT,
+	    offsetof(struct cli, node), NULL },
+	{ 'K', "--copy", NULL, "copy instead of linking", ARG_FLAG, offsetof(struct cli, copy),
+	    NULL },
+	{ 'y', "--yes", NULL, "do not ask", ARG_FLAG, offsetof(struct cli, yes), NULL },
+	{ 'o', "--out", "FILE", "write there instead of standard output", ARG_TEXT,
+	    offsetof(struct cli, out), NULL },
+};
+#define ARG_COUNT (sizeof args / sizeof args[0])
+
+static int
+usage(const char *what, const char *which)
+{
+	fprintf(stderr, "comfymon: %s%s%s (see comfymon --help)\n", what,
+	    which[0] != '\0' ? ": " : "", which);
+	return CLI_USAGE;
+}
+
+static const struct arg *
+find_arg(const char *text, size_t n, const struct verb *verb)
+{
+	for (size_t i = 0; i < ARG_COUNT; i++) {
+		if (strlen(args[i].name) != n || strncmp(args[i].name, text, n) != 0)
+			continue;
+		if (args[i].letter == '*' || verb == NULL || strchr(verb->options, args[i].letter))
+			return &args[i];
+	}
+	return NULL;
+}
+
+static int
+add_set(struct cli *c, const char *set)
+{
+	if (c->set_count == sizeof c->sets / sizeof c->sets[0])
+		return usage("too many --set", "");
+	c->sets[c->set_count++] = set;
+	return CLI_OK;
+}
+
+/* Kept for the life of the process: the configuration points nowhere into it, but errors do. */
+static int
+add_key(struct cli *c, const char *key, const char *value)
+{
+	size_t n = strlen(key) + strlen(value) + 2;
+	char *set = malloc(n);
+
+	if (set == NULL)
+		return CLI_FAILED;
+	snprintf(set, n, "%s=%s", key, value);
+	return add_set(c, set);
+}
+
+static int
+apply(struct cli *c, const struct arg *a, const char *value)
+{
+	char *field = (char *)c + a->at;
+	char *end;
+	long number;
+
+	switch (a->kind) {
+	case ARG_FLAG:
+		*(bool *)field = true;
+		return CLI_OK;
+	case ARG_TEXT:
+		*(const char **)field = value;
+		return CLI_OK;
+	case ARG_NUMBER:
+		errno = 0;
+		number = strtol(value, &end, 10);
+		if (*end != '\0' || end == value || errno != 0 || number < 1)
+			return usage("expected a whole number from 1", a->name);
+		*(long *)field = number;
+		return CLI_OK;
+	case ARG_SET:
+		return add_set(c, value);
+	case ARG_KEY:
+		return add_key(c, a->key, value);
+	}
+	return CLI_OK;
+}
+
+static int
+take_option(struct cli *c, const struct verb *verb, int argc, char **argv, int *i)
+{
+	const char *text = argv[*i], *eq = strchr(text, '=');
+	size_t n = eq != NULL ? (size_t)(eq - text) : strlen(text);
+	const struct arg *a = find_arg(text, n, verb);
+
+	if (a == NULL)
+		return usage("unknown option", text);
+	if (a->value == NULL)
+		return eq == NULL ? apply(c, a, NULL) : usage("takes no value", a->name);
+	if (eq != NULL)
+		return apply(c, a, eq + 1);
+	if (*i + 1 >= argc)
+		return usage("needs a value", a->name);
+	return apply(c, a, argv[++*i]);
+}
+
+static const struct verb *
+find_verb(const char *name)
+{
+	for (size_t i = 0; i < verb_count; i++)
+		if (strcmp(verb_table[i].name, name) == 0)
+			return &verb_table[i];
+	return NULL;
+}
+
+int
+args_parse(struct cli *c, int argc, char **argv, const struct verb **verb)
+{
+	int rv = CLI_OK;
+
+	for (int i = 1; i < argc && rv == CLI_OK; i++) {
+		if (strcmp(argv[i], "-h") == 0)
+			c->help = true;
+		else if (strncmp(argv[i], "--", 2) == 0)
+			rv = take_option(c, *verb, argc, argv, &i);
+		else if (*verb == NULL && (*verb = find_verb(argv[i])) == NULL)
+			rv = usage("unknown verb", argv[i]);
+		else if (c->verb == NULL)
+			c->verb = argv[i];
+		else if (c->argument == NULL && (*verb)->argument != NULL)
+			c->argument = argv[i];
+		else
+			rv = usage("unexpected argument", argv[i]);
+	}
+	if (rv != CLI_OK || c->help)
+		return rv;
+	if (*verb == NULL)
+		return usage("which verb?", "");
+	if ((*verb)->argument != NULL && (*verb)->argument[0] != '[' && c->argument == NULL)
+		return usage("needs an argument", (*verb)->argument);
+	if (c->color != NULL && strcmp(c->color, "auto") != 0 && strcmp(c->color, "always") != 0 &&
+	    strcmp(c->color, "never") != 0)
+		return usage("--color takes auto, always or never", c->color);
+	return CLI_OK;
+}
+
+void
+args_help(FILE *f, const struct verb *verb)
+{
+	if (verb == NULL) {
+		fputs("comfymon - ComfyUI made visible in Datadog\n\nusage: comfymon VERB "
+		      "[options]\n\n",
+		    f);
+		for (size_t i = 0; i < verb_count; i++)
+			fprintf(f, "  %-10s %-4s %s\n", verb_table[i].name,
+			    verb_table[i].argument != NULL ? verb_table[i].argument : "",
+			    verb_table[i].text);
+		fputs("\noptions of every verb\n", f);
+	} else {
+		fprintf(f, "usage: comfymon %s%s%s [options]\n\n%s\n\n", verb->name,
+		    verb->argument != NULL ? " " : "", verb->argument != NULL ? verb->argument : "",
+		    verb->text);
+	}
+	for (size_t i = 0; i < ARG_COUNT; i++) {
+		char left[48];
+
+		if (args[i].letter != '*' &&
+		    (verb == NULL || strchr(verb->options, args[i].letter) == NULL))
+			continue;
+		snprintf(left, sizeof left, "%s%s%s", args[i].name,
+		    args[i].value != NULL ? " " : "", args[i].value != NULL ? args[i].value : "");
+		fprintf(f, "  %-22s %s\n", left, args[i].text);
+	}
+	fputs("\nexit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 nothing to "
+	      "ask, 4 failed\n",
+	    f);
+}

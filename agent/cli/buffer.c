@@ -1,0 +1,136 @@
+/*
+ * buffer.c - verbs on the buffer itself: verify, export, purge.  They need the
+ * data directory's lock, so no collector may run (export asks the agent's file
+ * only when there is none).
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/cli/cli.h"
+#include "agent/cli/files.h"
+#include "agent/cli/offline.h"
+#include "agent/control/views.h"
+#include "agent/store/store.h"
+
+static int
+store_failed(const char *dir, enum err rv, const char *error)
+{
+	if (rv == E_NOTFOUND) {
+		fprintf(stderr, "comfymon: there is no buffer in %s\n", dir);
+		return CLI_NO_AGENT;
+	}
+	fprintf(stderr, "comfymon: %s: %s\n", dir,
+	    error[0] != '\0' ? error
+	    : rv == E_BUSY   ? "an agent runs; stop it first"
+			     : err_text(rv));
+	return CLI_FAILED;
+}
+
+static void
+bad_row(void *ctx, const char *table, int64_t id, const char *what)
+{
+	(void)ctx;
+	fprintf(stderr, "%s row %" PRId64 ": %s\n", table, id, what);
+}
+
+int
+verb_verify(struct cli *c)
+{
+	const char *dir = config_string(c->config, OPT_DATA_DIR);
+	struct store_verify_report r = { 0 };
+	char error[STORE_ERROR_BYTES] = "";
+	enum err rv = store_verify(dir, bad_row, NULL, &r, error);
+
+	if (rv != E_OK)
+		return store_failed(dir, rv, error);
+
+	bool good = r.bad == 0 && r.identity && r.recount && r.structure;
+
+	if (c->json)
+		printf("{\"raw\":%" PRIu64 ",\"segments\":%" PRIu64 ",\"chunks\":%" PRIu64
+		       ",\"probes\":%" PRIu64 ",\"bad\":%" PRIu64
+		       ",\"identity\":%s,\"recount\":%s,\"structure\":%s}\n",
+		    r.raw, r.segments, r.chunks, r.probes, r.bad, r.identity ? "true" : "false",
+		    r.recount ? "true" : "false", r.structure ? "true" : "false");
+	else
+		printf("%s: %" PRIu64 " batches, %" PRIu64 " segments, %" PRIu64 " chunks, %" PRIu64
+		       " probes read; %" PRIu64 " bad; identity %s, counters %s, structure %s\n",
+		    good ? "good" : "DAMAGED", r.raw, r.segments, r.chunks, r.probes, r.bad,
+		    r.identity ? "holds" : "does not hold", r.recount ? "equal the rows" : "differ",
+		    r.structure ? "sound" : "broken");
+	return good ? CLI_OK : CLI_PROBLEM;
+}
+
+int
+verb_export(struct cli *c)
+{
+	const char *dir = config_string(c->config, OPT_DATA_DIR);
+	struct span_defaults d = defaults_of(c);
+	char error[STORE_ERROR_BYTES] = "";
+	struct store *st = NULL;
+	uint64_t count = 0;
+	enum err rv = store_snapshot(dir, UINT64_MAX, &st, error);
+
+	if (rv != E_OK)
+		return store_failed(dir, rv, error);
+
+	FILE *f = c->out != NULL ? fopen(c->out, "wxe") : stdout;
+
+	if (f == NULL) {
+		fprintf(stderr, "comfymon: %s: %s\n", c->out, strerror(errno));
+		st->ops->close(st);
+		return CLI_FAILED;
+	}
+	rv = view_export(st, NULL, &d, f, &count);
+	st->ops->close(st);
+	if (f != stdout && fclose(f) != 0 && rv == E_OK)
+		rv = E_IO;
+	if (rv != E_OK)
+		return store_failed(dir, rv, "");
+	fprintf(stderr, "%" PRIu64 " spans\n", count);
+	return CLI_OK;
+}
+
+static bool
+asked(const char *dir, const char *run)
+{
+	char line[16];
+
+	fprintf(stderr, "delete %s and %s with all traces in them? [y/N] ", dir, run);
+	return fgets(line, sizeof line, stdin) != NULL && (line[0] == 'y' || line[0] == 'Y');
+}
+
+int
+verb_purge(struct cli *c)
+{
+	const char *dir = config_string(c->config, OPT_DATA_DIR);
+	const char *run = config_string(c->config, OPT_RUN_DIR);
+	int64_t holder = 0;
+	int lock = -1;
+
+	if (!c->yes && !asked(dir, run))
+		return CLI_PROBLEM;
+
+	enum err rv = files_is_directory(dir) ? store_dir_lock(dir, &lock, &holder) : E_OK;
+
+	if (rv == E_BUSY) {
+		fprintf(
+		    stderr, "comfymon: an agent runs (pid %" PRId64 "); stop it first\n", holder);
+		return CLI_PROBLEM;
+	}
+	if (rv == E_OK)
+		rv = files_remove_tree(dir);
+	if (rv == E_OK)
+		rv = files_remove_tree(run);
+	if (rv != E_OK) {
+		fprintf(stderr, "comfymon: purge: %s\n", err_text(rv));
+		return CLI_FAILED;
+	}
+	if (c->json)
+		printf("{\"removed\":[\"%s\",\"%s\"]}\n", dir, run);
+	else
+		printf("removed %s and %s\n", dir, run);
+	return CLI_OK;
+}

@@ -1,0 +1,113 @@
+/*
+ * check.c - `comfymon check`: each option, its value and where it came from.
+ * That the program got here means the configuration is valid.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/cli/cli.h"
+#include "agent/cli/offline.h"
+
+/* The value as people read it. */
+static const char *
+shown(const struct config *c, enum option o, char *buf, size_t cap)
+{
+	const char *text = config_string(c, o);
+
+	if (text[0] == '\0')
+		return "";
+	if (option_table[o].type == TYPE_SIZE)
+		return config_size_text(config_number(c, o), buf, cap);
+	return text;
+}
+
+static void
+print_json(const struct config *c)
+{
+	json_t *root = json_object();
+	char origin[400], size[32];
+
+	for (int o = 0; o < OPTION_COUNT; o++)
+		json_object_set_new(root, option_table[o].key,
+		    json_pack("{s:s, s:s}", "value", shown(c, (enum option)o, size, sizeof size),
+			"origin", config_origin_text(c, (enum option)o, origin, sizeof origin)));
+	json_dumpf(root, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	putchar('\n');
+	json_decref(root);
+}
+
+static void
+print_table(const struct term *t, const struct config *c)
+{
+	char origin[400], size[32];
+
+	printf("configuration file: %s\n", config_file(c)[0] != '\0' ? config_file(c) : "none");
+	for (int o = 0; o < OPTION_COUNT; o++) {
+		bool set = config_is_set(c, (enum option)o);
+
+		printf("%s%-22s %-34s%s %s%s%s\n", term_style(t, set ? "bold" : "off"),
+		    option_table[o].key, shown(c, (enum option)o, size, sizeof size),
+		    term_style(t, "off"), term_style(t, "dim"),
+		    config_origin_text(c, (enum option)o, origin, sizeof origin),
+		    term_style(t, "off"));
+	}
+}
+
+/* What the probe of a process said of itself, through the agent. */
+static int
+print_probe(const struct cli *c)
+{
+	char *body = NULL;
+	json_error_t e;
+	size_t i;
+	json_t *p;
+	int rv = view_get(c, "/status", &body), found = 0;
+
+	if (rv != CLI_OK)
+		return rv;
+
+	json_t *root = json_loads(body, 0, &e);
+
+	json_array_foreach(json_object_get(root, "probes"), i, p)
+	{
+		if (json_integer_value(json_object_get(p, "pid")) != c->pid)
+			continue;
+		json_dumpf(
+		    p, stdout, c->json ? JSON_COMPACT : JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+		putchar('\n');
+		found++;
+	}
+	json_decref(root);
+	free(body);
+	if (found > 0)
+		return CLI_OK;
+	fprintf(stderr, "comfymon: no probe with pid %ld\n", c->pid);
+	return CLI_PROBLEM;
+}
+
+int
+verb_check(struct cli *c)
+{
+	struct destination_options destinations[STATUS_DESTINATIONS];
+	struct term t = term_of(c, stdout);
+	size_t n = 0;
+
+	if (c->print_default || c->print_schema) {
+		if (c->print_default)
+			config_print_default(stdout);
+		else
+			config_print_schema(stdout);
+		return CLI_OK;
+	}
+
+	int rv = destinations_of(c, destinations, &n);
+
+	if (rv != CLI_OK)
+		return rv;
+	if (c->json)
+		print_json(c->config);
+	else
+		print_table(&t, c->config);
+	return c->pid > 0 ? print_probe(c) : CLI_OK;
+}

@@ -1,0 +1,80 @@
+/*
+ * cli.h - inside of the command line: arguments, the verbs' table, terminal,
+ * and the client of the control socket.  One thread, one verb per process.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "agent/base/err.h"
+#include "agent/config/config.h"
+
+/* Documented in comfymon(1). */
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_PROBLEM = 1,  /* the answer is no: something is wrong, not found, damaged */
+	CLI_USAGE = 2,    /* arguments or configuration */
+	CLI_NO_AGENT = 3, /* nothing to ask: no collector, no data */
+	CLI_FAILED = 4,   /* could not: permission, disk, memory */
+};
+
+struct cli {
+	struct config *config;
+	const char *verb;
+	const char *argument; /* trace id and the like, NULL for none */
+	/* options of args.c */
+	const char *config_file;
+	const char *sets[32];
+	size_t set_count;
+	bool json, help, yes, copy, autostarted, print_default, print_schema;
+	const char *color, *comfyui, *node, *state, *text, *since, *min_duration, *out;
+	long limit, pid;
+};
+
+struct verb {
+	const char *name;
+	const char *argument; /* NULL none, "ID" required, "[FILE]" optional */
+	const char *options;  /* letters of args.c besides the common ones */
+	const char *text;
+	int (*run)(struct cli *c);
+};
+extern const struct verb verb_table[];
+extern const size_t verb_count;
+
+/* args.c: fills c; a usage error prints one line on stderr and returns CLI_USAGE. */
+int args_parse(struct cli *c, int argc, char **argv, const struct verb **verb);
+void args_help(FILE *f, const struct verb *verb); /* NULL: the whole program */
+
+/* client.c: one request to the control socket. E_NOTFOUND: nobody listens. */
+MUST_CHECK enum err client_get(const struct cli *c, const char *method, const char *target,
+    int *status, char **body, size_t *n);
+
+/* source.c: ask the agent, or open the buffer when none runs. Heap text; prints why on failure. */
+int view_get(const struct cli *c, const char *target, char **body);
+
+/* term.c */
+struct term {
+	bool color;
+	int width; /* columns; 0 when not a terminal */
+};
+struct term term_of(const struct cli *c, FILE *f);
+const char *term_style(const struct term *t, const char *name); /* red green yellow dim bold off */
+const char *term_duration(double ns, char *buf, size_t cap);
+const char *term_ago(double seconds, char *buf, size_t cap);
+
+/* One function a verb. */
+int verb_agent(struct cli *c);
+int verb_status(struct cli *c);
+int verb_traces(struct cli *c);
+int verb_trace(struct cli *c);
+int verb_doctor(struct cli *c);
+int verb_check(struct cli *c);
+int verb_install(struct cli *c);
+int verb_uninstall(struct cli *c);
+int verb_purge(struct cli *c);
+int verb_verify(struct cli *c);
+int verb_export(struct cli *c);

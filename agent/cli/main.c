@@ -1,0 +1,40 @@
+/*
+ * main.c - the program: arguments, configuration, verb, exit code.
+ */
+#include <string.h>
+
+#include "agent/cli/cli.h"
+
+int
+main(int argc, char **argv)
+{
+	struct cli c = { .limit = 50, .color = "auto" };
+	char error[CONFIG_ERROR_BYTES] = "";
+	const struct verb *verb = NULL;
+
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		puts("comfymon " COMFYMON_VERSION);
+		return CLI_OK;
+	}
+
+	int rv = args_parse(&c, argc, argv, &verb);
+
+	if (rv != CLI_OK)
+		return rv;
+	if (c.help) {
+		args_help(stdout, verb);
+		return CLI_OK;
+	}
+
+	enum err e = config_load(c.config_file, c.sets, c.set_count, &c.config, error);
+
+	if (e != E_OK) {
+		fprintf(stderr, "comfymon: %s\n", error[0] != '\0' ? error : err_text(e));
+		return CLI_USAGE;
+	}
+	rv = verb->run(&c);
+	config_free(c.config);
+	if (fflush(stdout) != 0 && rv == CLI_OK)
+		rv = CLI_FAILED;
+	return rv;
+}

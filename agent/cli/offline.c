@@ -1,0 +1,212 @@
+/*
+ * offline.c - answers from the buffer when no collector runs.  The file is
+ * locked, copied to memory and let go; a collector may start at once.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/base/clock.h"
+#include "agent/cli/offline.h"
+#include "agent/control/views.h"
+#include "agent/store/store.h"
+
+#define SNAPSHOT_BYTES (256ull * 1024 * 1024)
+
+struct span_defaults
+defaults_of(const struct cli *c)
+{
+	return (struct span_defaults){ config_string(c->config, OPT_SERVICE),
+		config_string(c->config, OPT_ENV), config_string(c->config, OPT_VERSION),
+		config_string(c->config, OPT_HOSTNAME) };
+}
+
+static int
+open_snapshot(const struct cli *c, struct store **st)
+{
+	const char *dir = config_string(c->config, OPT_DATA_DIR);
+	char error[STORE_ERROR_BYTES] = "";
+	enum err rv = store_snapshot(dir, SNAPSHOT_BYTES, st, error);
+
+	if (rv == E_OK)
+		return CLI_OK;
+	if (rv == E_NOTFOUND) {
+		fprintf(stderr, "comfymon: no agent runs and there is no buffer in %s\n", dir);
+		return CLI_NO_AGENT;
+	}
+	fprintf(stderr, "comfymon: %s: %s\n", dir, error[0] != '\0' ? error : err_text(rv));
+	return CLI_FAILED;
+}
+
+static void
+copy(char *to, size_t cap, const char *from)
+{
+	snprintf(to, cap, "%s", from);
+}
+
+static enum err
+status_of(const struct cli *c, struct store *st, struct outbuf *out)
+{
+	struct status_snapshot *s = calloc(1, sizeof *s);
+	struct probe_row *p = calloc(1, sizeof *p);
+	enum err rv = s != NULL && p != NULL ? st->ops->stats(st, &s->store) : E_NOMEM;
+	int64_t id = 0;
+
+	while (rv == E_OK && s->probe_count < STATUS_PROBES &&
+	       st->ops->probe_next(st, &id, p) == E_OK) {
+		struct status_probe *to = &s->probes[s->probe_count++];
+
+		memcpy(to->probe_id, p->probe_id, sizeof to->probe_id);
+		to->pid = p->pid;
+		to->spans = p->spans;
+		to->closed = p->closed;
+		to->seen_real_ns = p->seen_real_ns;
+		memcpy(to->losses, p->losses, sizeof to->losses);
+		(void)wire_attr_find(
+		    p->attrs, p->attrs_bytes, "service", to->service, sizeof to->service);
+	}
+	if (rv == E_OK) {
+		s->probe_total = s->probe_count;
+		s->state = AGENT_OFFLINE;
+		copy(s->reason, sizeof s->reason,
+		    "no agent runs; this is the buffer as it was left");
+		copy(s->version, sizeof s->version, COMFYMON_VERSION);
+		copy(s->run_dir, sizeof s->run_dir, config_string(c->config, OPT_RUN_DIR));
+		copy(s->data_dir, sizeof s->data_dir, config_string(c->config, OPT_DATA_DIR));
+		rv = view_status(s, out);
+	}
+	free(s);
+	free(p);
+	return rv;
+}
+
+/* One argument of "/traces?a=b&c=d"; the CLI encodes nothing, so neither do we decode. */
+static bool
+argument(const char *target, const char *name, char *value, size_t cap)
+{
+	const char *p = strchr(target, '?');
+	size_t n = strlen(name);
+
+	for (; p != NULL; p = strchr(p, '&')) {
+		p++;
+		if (strncmp(p, name, n) != 0 || p[n] != '=')
+			continue;
+
+		size_t m = strcspn(p + n + 1, "&");
+
+		if (m >= cap)
+			return false;
+		memcpy(value, p + n + 1, m);
+		value[m] = '\0';
+		return true;
+	}
+	value[0] = '\0';
+	return false;
+}
+
+static enum err
+traces_of(const struct cli *c, struct store *st, const char *target, struct outbuf *out)
+{
+	struct trace_filter f = { .limit = (uint32_t)(c->limit <= (long)VIEW_TRACES_MAX
+							  ? c->limit
+							  : (long)VIEW_TRACES_MAX) };
+	struct span_defaults d = defaults_of(c);
+	char number[32];
+
+	(void)argument(target, "state", f.state, sizeof f.state);
+	copy(f.text, sizeof f.text, c->text != NULL ? c->text : "");
+	if (argument(target, "since_ns", number, sizeof number))
+		f.since_real_ns = strtoull(number, NULL, 10);
+	if (argument(target, "min_duration_ns", number, sizeof number))
+		f.min_duration_ns = strtoull(number, NULL, 10);
+	return view_traces(st, NULL, &d, &f, out);
+}
+
+static enum err
+trace_of(const struct cli *c, struct store *st, const char *id, struct outbuf *out)
+{
+	struct span_defaults d = defaults_of(c);
+	uint64_t hi, lo;
+
+	return view_parse_trace_id(id, &hi, &lo) ? view_trace(st, NULL, &d, hi, lo, out) : E_INVAL;
+}
+
+int
+offline_get(const struct cli *c, const char *target, char **body)
+{
+	struct outbuf out = { 0 };
+	struct store *st = NULL;
+	enum err rv;
+	int code = open_snapshot(c, &st);
+
+	if (code != CLI_OK)
+		return code;
+	if (strncmp(target, "/traces", 7) == 0)
+		rv = traces_of(c, st, target, &out);
+	else if (strncmp(target, "/trace/", 7) == 0)
+		rv = trace_of(c, st, target + 7, &out);
+	else
+		rv = status_of(c, st, &out);
+	st->ops->close(st);
+	outbuf_put(&out, "", 1);
+	if (rv == E_OK && !out.failed) {
+		*body = (char *)out.p;
+		return CLI_OK;
+	}
+	outbuf_free(&out);
+	fprintf(stderr, "comfymon: %s\n",
+	    rv == E_NOTFOUND ? "no such trace"
+	    : rv == E_INVAL  ? "expected a trace id of 16 or 32 hex digits"
+			     : "out of memory");
+	return rv == E_NOTFOUND ? CLI_PROBLEM : rv == E_INVAL ? CLI_USAGE : CLI_FAILED;
+}
+
+static bool
+duration_arg(const char *name, const char *text, uint64_t *ns)
+{
+	char why[160];
+	uint64_t ms;
+
+	if (config_parse(OPT_HISTORY_AGE, text, &ms, why, sizeof why) != E_OK) {
+		fprintf(stderr, "comfymon: %s: %s\n", name, why);
+		return false;
+	}
+	*ns = ms * 1000000u;
+	return true;
+}
+
+/* Percent-encode what may not stand in a query. */
+static void
+encode(char *out, size_t cap, const char *text)
+{
+	size_t n = 0;
+
+	for (const unsigned char *p = (const unsigned char *)text; *p != '\0' && n + 4 < cap; p++) {
+		bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+			     (*p >= '0' && *p <= '9') || strchr("-._~", *p) != NULL;
+
+		n += (size_t)snprintf(out + n, cap - n, plain ? "%c" : "%%%02X", *p);
+	}
+	out[n] = '\0';
+}
+
+bool
+filter_query(const struct cli *c, char *query, size_t cap)
+{
+	uint64_t since = 0, min = 0;
+	char text[400] = "", state[64] = "";
+
+	if (c->since != NULL && !duration_arg("--since", c->since, &since))
+		return false;
+	if (c->min_duration != NULL && !duration_arg("--min-duration", c->min_duration, &min))
+		return false;
+	if (since != 0)
+		since = clock_real_ns() - since;
+	encode(text, sizeof text, c->text != NULL ? c->text : "");
+	encode(state, sizeof state, c->state != NULL ? c->state : "");
+	snprintf(query, cap, "?limit=%ld&since_ns=%" PRIu64 "&min_duration_ns=%" PRIu64 "%s%s%s%s",
+	    c->limit, since, min, state[0] != '\0' ? "&state=" : "", state,
+	    text[0] != '\0' ? "&text=" : "", text);
+	return true;
+}

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Builds comfymon and passes all its tests; installs what a fresh Debian 12 lacks.
+#   tests/run.sh           everything: release, sanitizers, short fuzzing, style
+#   tests/run.sh --quick   the inner loop: one build, unit and contract tests
+# Ends with ctest's own summary; the exit code is 0 only when all passed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=no
+[ "${1:-}" = --quick ] && quick=yes
+jobs=$(nproc)
+started=$SECONDS
+
+say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
+
+./config/packages.sh tests
+
+build() { # preset
+	cmake --preset "$1" >"build/$1.configure.log" 2>&1 || { cat "build/$1.configure.log"; return 1; }
+	cmake --build --preset "$1" -j "$jobs" -- -k 0 >"build/$1.build.log" 2>&1 ||
+		{ grep -E 'error|warning|FAILED|undefined' "build/$1.build.log" | head -40; return 1; }
+}
+mkdir -p build
+
+if [ $quick = yes ]; then
+	say "dev: build"
+	build dev
+	ctest --test-dir build/dev -j "$jobs" --output-on-failure -L 'unit|contract|lint'
+	exit
+fi
+
+say "asan: build, unit and contract tests under AddressSanitizer and UBSan"
+build asan
+ctest --test-dir build/asan -j "$jobs" --output-on-failure -L 'unit|contract' -LE nosan
+
+say "tsan: build, unit and contract tests under ThreadSanitizer"
+build tsan
+ctest --test-dir build/tsan -j "$jobs" --output-on-failure -L 'unit|contract' -LE nosan
+
+if compgen -G 'tests/fuzz/fuzz_*.c' >/dev/null; then
+	say "fuzz: ten seconds a target"
+	build fuzz
+	tests/fuzz/run.sh build/fuzz 10
+fi
+
+say "release: build, every test"
+build release
+ctest --test-dir build/release -j "$jobs" --output-on-failure
+say "done"
