@@ -1,0 +1,80 @@
+/*
+ * store.h - the two stores and what else may be done with a data directory.
+ * The contract itself is agent/core/store.h.  One thread at a time owns a
+ * store; the functions that take a directory belong to programs that run while
+ * no collector does (they take the directory's lock themselves).
+ */
+#pragma once
+
+#include "agent/core/store.h"
+
+#define STORE_FILE_NAME   "buffer.db"
+#define STORE_LOCK_NAME   "lock"
+#define STORE_ERROR_BYTES 256
+
+/* What store_sqlite_open found; all zero: an ordinary file of this version. */
+struct store_open_report {
+	bool created;            /* there was no file */
+	bool zero_length;        /* there was one, and it was empty */
+	int migrated_from;       /* its user_version before, -1: not migrated */
+	bool quarantined;        /* damaged: moved aside, the rows below came over */
+	char moved_to[512];      /* where the damaged file is now */
+	uint64_t rows_salvaged, rows_lost; /* rows with blobs */
+	uint64_t spans_lost;     /* now counted as dropped, `corrupt` */
+	char text[STORE_ERROR_BYTES]; /* one line for the log, "" when there is nothing to say */
+};
+
+/*
+ * Open or create the durable buffer in `dir` (created 0700).  Zero fields of
+ * the limits take their defaults.  E_BUSY: another process has it open.
+ * E_PERM: a symbolic link, another owner, or a mode that lets others in.
+ * E_INVAL: the file is another program's database.  E_STATE: written by a newer
+ * version.  On any failure *out is untouched, the file is as it was, and
+ * report->text says what is wrong.  A damaged file is no failure: see report.
+ */
+MUST_CHECK enum err store_sqlite_open(const char *dir, const struct store_limits *limits,
+    struct store **out, struct store_open_report *report);
+
+/* The volatile store; cap_bytes bounds its memory (0: 64 MB). */
+MUST_CHECK enum err store_ram_new(const struct store_limits *limits, struct store **out);
+
+/* One line about the last failure of this store, "" when there was none; valid until the next call. */
+const char *store_last_error(const struct store *st);
+
+/* Check now that the incremental counters equal a count over all rows (tests, verify). */
+MUST_CHECK enum err store_recount(struct store *st, bool *equal);
+
+/* ---- without a collector ---------------------------------------------- */
+
+/*
+ * Take the lock of a data directory: a descriptor that holds it until closed
+ * (O_CLOEXEC).  E_BUSY: *holder_pid has it.  The directory must exist.
+ */
+MUST_CHECK enum err store_dir_lock(const char *dir, int *fd, int64_t *holder_pid);
+
+/*
+ * A copy in memory of what the views need: probes, counters, deliveries and
+ * the newest chunks up to max_bytes.  Takes the lock, reads, and lets go before
+ * it returns.  E_NOTFOUND: no buffer there.  E_BUSY: a collector runs.
+ */
+MUST_CHECK enum err store_snapshot(
+    const char *dir, uint64_t max_bytes, struct store **out, char error[STORE_ERROR_BYTES]);
+
+struct store_verify_report {
+	uint64_t raw, segments, chunks, probes; /* rows read and found good */
+	uint64_t bad;                           /* rows whose checksum differs or that cannot be read */
+	bool identity, recount;                 /* the counters add up; they equal the rows */
+	bool structure;                         /* SQLite's own check */
+};
+typedef void (*store_verify_fn)(void *ctx, const char *table, int64_t id, const char *what);
+/* Read every row, changing nothing; fn hears of each bad one. */
+MUST_CHECK enum err store_verify(const char *dir, store_verify_fn fn, void *ctx,
+    struct store_verify_report *out, char error[STORE_ERROR_BYTES]);
+
+/* Walk all chunks, oldest first, then open segments (chunk id 0, created 0). */
+MUST_CHECK enum err store_export(
+    const char *dir, store_chunk_fn fn, void *ctx, char error[STORE_ERROR_BYTES]);
+
+/* Move the file aside and salvage every good row into a new one, wanted or not. */
+MUST_CHECK enum err store_repair(
+    const char *dir, struct store_open_report *report, char error[STORE_ERROR_BYTES]);
