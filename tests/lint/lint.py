@@ -117,7 +117,7 @@ def check_symbols() -> list[str]:
     both = [str(library), str(BUILD / "schema" / "libroom_schema.a")]
     defined, undefined = set(), set()
     for line in subprocess.run(["nm", "-A", *both], text=True, capture_output=True, check=True).stdout.splitlines():
-        fields = line.rsplit(":", 1)[1].split()
+        fields = line.split(":", 2)[-1].split()
         if fields and fields[-2:-1] == ["U"]:
             undefined.add(fields[-1])
         elif len(fields) >= 2:
