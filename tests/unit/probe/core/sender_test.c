@@ -1,0 +1,536 @@
+/* The sender against a collector that a script plays: byte for byte, kind and hostile. */
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "probe/core/ident.h"
+#include "probe/core/probe.h"
+#include "schema/tables.h"
+#include "tests/t.h"
+
+#define PATIENCE_MS 5000
+
+static char dir[] = "/tmp/cm-send-XXXXXX", path[64];
+static int listener = -1, peer = -1;
+static uint8_t body[FRAME_MAX_BYTES];
+static size_t body_bytes;
+static struct wire_hello hello;
+static struct wire_batch batch;
+static const uint8_t pull[SP_HANDSHAKE_BYTES] = { 0, 'S', 'P', 0, 0, SP_PROTO_PULL, 0, 0 };
+
+static void
+pause_ms(long ms)
+{
+	struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+static void
+server_open(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (bind(listener, (struct sockaddr *)&a, sizeof a) != 0 || listen(listener, 8) != 0)
+		abort();
+}
+
+static void
+server_close(void)
+{
+	if (listener >= 0)
+		close(listener);
+	listener = -1;
+	unlink(path);
+}
+
+static void
+hang_up(void)
+{
+	if (peer >= 0)
+		close(peer);
+	peer = -1;
+}
+
+static bool
+readable(int fd, int ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, ms) == 1;
+}
+
+static bool
+accept_one(void)
+{
+	hang_up();
+	if (!readable(listener, PATIENCE_MS + 5000))
+		return false;
+	peer = accept(listener, NULL, NULL);
+	return peer >= 0;
+}
+
+static bool
+read_exactly(void *p, size_t n)
+{
+	for (size_t got = 0; got < n;) {
+		ssize_t one;
+
+		if (!readable(peer, PATIENCE_MS))
+			return false;
+		one = read(peer, (uint8_t *)p + got, n - got);
+		if (one <= 0)
+			return false;
+		got += (size_t)one;
+	}
+	return true;
+}
+
+/* The probe has closed the connection (after what it still had to say). */
+static bool
+hung_up_by_probe(void)
+{
+	char junk[4096];
+	ssize_t n;
+
+	do {
+		if (!readable(peer, PATIENCE_MS))
+			return false;
+		n = read(peer, junk, sizeof junk);
+	} while (n > 0);
+	return n == 0 || errno == ECONNRESET;
+}
+
+static bool
+read_frame(void)
+{
+	uint8_t head[SP_HEADER_BYTES];
+	uint64_t n = 0;
+
+	if (!read_exactly(head, sizeof head) || head[0] != 1)
+		return false;
+	for (int i = 1; i < 9; i++)
+		n = n << 8 | head[i];
+	if (n > sizeof body)
+		return false;
+	body_bytes = n;
+	return read_exactly(body, n);
+}
+
+static bool
+say(const void *p, size_t n)
+{
+	return send(peer, p, n, MSG_NOSIGNAL) == (ssize_t)n;
+}
+
+static bool
+reply(uint16_t status, uint64_t end)
+{
+	uint8_t frame[SP_HEADER_BYTES + STORED_BYTES] = { 1, 0, 0, 0, 0, 0, 0, 0, STORED_BYTES };
+	struct wire_stored s = { .end = end, .status = status };
+
+	memcpy(s.probe_id, hello.probe_id, sizeof s.probe_id);
+	wire_stored_put(frame + SP_HEADER_BYTES, &s);
+	return say(frame, sizeof frame);
+}
+
+static bool
+read_hello(void)
+{
+	static uint8_t kept[FRAME_MAX_BYTES];
+	uint8_t shake[SP_HANDSHAKE_BYTES];
+	struct wire_error err;
+
+	if (!read_exactly(shake, sizeof shake) || shake[5] != SP_PROTO_PUSH ||
+	    !say(pull, sizeof pull) || !read_frame())
+		return false;
+	memcpy(kept, body, body_bytes);
+	return wire_hello_get(kept, body_bytes, &hello, &err) == 0;
+}
+
+static bool
+read_batch(void)
+{
+	struct wire_error err;
+
+	if (!read_frame())
+		return false;
+	if (wire_batch_check(body, body_bytes, &batch, &err) != 0) {
+		fprintf(stderr, "batch: %s at %zu\n", err.what, err.at);
+		return false;
+	}
+	return memcmp(batch.probe_id, hello.probe_id, sizeof batch.probe_id) == 0;
+}
+
+static bool
+greet(uint64_t stored)
+{
+	return accept_one() && read_hello() && reply(STORED_OK, stored);
+}
+
+static bool
+start(uint64_t ring_bytes)
+{
+	uint8_t bytes[64];
+	struct wire_attrs a = { .buf = bytes, .cap = sizeof bytes };
+	char reason[256] = "";
+
+	wire_attr_put(&a, "service", "s");
+	struct comfymon_options o = { .run_dir = dir,
+		.ring_bytes = ring_bytes,
+		.attrs = bytes,
+		.attrs_bytes = a.used,
+		.sender = true };
+	if (comfymon_start(&o, reason, sizeof reason) == 0)
+		return true;
+	fprintf(stderr, "%s\n", reason);
+	return false;
+}
+
+static void
+remove_rings(void)
+{
+	DIR *d = opendir(dir);
+
+	for (struct dirent *e; (e = readdir(d)) != NULL;)
+		if (strncmp(e->d_name, RUN_RING_PREFIX, 5) == 0)
+			unlinkat(dirfd(d), e->d_name, 0);
+	closedir(d);
+}
+
+static void
+stop(void)
+{
+	comfymon_stop(0);
+	hang_up();
+	server_close();
+	remove_rings();
+}
+
+static bool
+span(uint64_t id)
+{
+	struct wire_span s = { .trace_lo = 7, .span_id = id, .name = comfymon_intern("name", 4) };
+
+	return comfymon_span_finish(&s, COMFYMON_NO_SLOT);
+}
+
+static uint64_t
+acknowledged(void)
+{
+	struct comfymon_stats f;
+
+	comfymon_stats(&f);
+	return f.acknowledged;
+}
+
+static bool
+becomes_acknowledged(uint64_t end)
+{
+	for (int i = 0; i < 500 && acknowledged() != end; i++)
+		pause_ms(10);
+	return acknowledged() == end;
+}
+
+TEST(says_hello_resumes_where_told_and_releases_what_is_stored)
+{
+	char value[16];
+
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && span(2));
+	REQUIRE(accept_one() && read_hello());
+	CHECK_EQ(hello.pid, getpid());
+	CHECK_EQ(hello.acknowledged, 0);
+	CHECK(wire_attr_find(hello.attrs, hello.attrs_bytes, "service", value, sizeof value));
+	CHECK_STR(value, "s");
+	CHECK(!readable(peer, 300)); /* nothing before the answer */
+	REQUIRE(reply(STORED_OK, 96) && read_batch());
+	CHECK_EQ(batch.first, 96);
+	CHECK_EQ(batch.span_count, 1);
+	CHECK_EQ(acknowledged(), 96);
+	CHECK(reply(STORED_OK, batch.end));
+	CHECK(becomes_acknowledged(batch.end));
+	REQUIRE(span(3));
+	REQUIRE(read_batch());
+	CHECK_EQ(batch.first, 192);
+	stop();
+}
+
+TEST(takes_a_handshake_and_replies_in_single_bytes)
+{
+	uint8_t frame[SP_HEADER_BYTES + STORED_BYTES] = { 1, 0, 0, 0, 0, 0, 0, 0, STORED_BYTES };
+	struct wire_stored s = { .end = 0 };
+
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && accept_one());
+	for (size_t i = 0; i < sizeof pull; i++, pause_ms(5))
+		REQUIRE(say(pull + i, 1));
+	uint8_t shake[SP_HANDSHAKE_BYTES];
+	struct wire_error err;
+
+	REQUIRE(read_exactly(shake, sizeof shake) && read_frame());
+	REQUIRE(wire_hello_get(body, body_bytes, &hello, &err) == 0);
+	memcpy(s.probe_id, hello.probe_id, sizeof s.probe_id);
+	wire_stored_put(frame + SP_HEADER_BYTES, &s);
+	for (size_t i = 0; i < sizeof frame; i++, pause_ms(2))
+		REQUIRE(say(frame + i, 1));
+	CHECK(read_batch());
+	CHECK_EQ(batch.span_count, 1);
+	stop();
+}
+
+TEST(sends_again_from_where_the_collector_wants_it)
+{
+	uint64_t first_end;
+
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && greet(0) && read_batch());
+	first_end = batch.end;
+	REQUIRE(span(2) && read_batch());
+	CHECK_EQ(batch.first, first_end);
+	/* Both were refused: one answer each, and one resend. */
+	REQUIRE(reply(STORED_WANTED, 0) && reply(STORED_WANTED, 0) && read_batch());
+	CHECK_EQ(batch.first, 0);
+	CHECK_EQ(batch.span_count, 2);
+	CHECK(!readable(peer, 300));
+	CHECK(reply(STORED_OK, batch.end));
+	CHECK(becomes_acknowledged(batch.end));
+	stop();
+}
+
+TEST(goes_on_behind_a_batch_that_was_refused_for_good)
+{
+	uint64_t end;
+
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && greet(0) && read_batch());
+	end = batch.end;
+	REQUIRE(reply(STORED_MALFORMED, end) && span(2) && read_batch());
+	CHECK_EQ(batch.first, end);
+	CHECK_EQ(acknowledged(), end);
+	stop();
+}
+
+TEST(sends_the_unstored_again_after_a_disconnect)
+{
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && greet(0) && read_batch());
+	REQUIRE(greet(0) && read_batch());
+	CHECK_EQ(batch.first, 0);
+	CHECK_EQ(batch.span_count, 1);
+	CHECK(reply(STORED_OK, batch.end));
+	CHECK(becomes_acknowledged(batch.end));
+	stop();
+}
+
+TEST(survives_a_disconnect_in_the_middle_of_a_frame)
+{
+	uint8_t some[40000];
+
+	server_open();
+	REQUIRE(start(2u << 20));
+	for (int i = 0; i < 5000; i++)
+		REQUIRE(span((uint64_t)i + 1));
+	REQUIRE(greet(0) && read_exactly(some, sizeof some));
+	uint64_t spans = 0;
+
+	REQUIRE(greet(0));
+	while (spans < 5000 && read_batch()) {
+		spans += batch.span_count;
+		REQUIRE(reply(STORED_OK, batch.end));
+	}
+	CHECK_EQ(spans, 5000);
+	stop();
+}
+
+TEST(keeps_few_batches_on_the_way_and_gives_every_span_once)
+{
+	uint64_t spans = 0, at = 0, batches = 0;
+
+	server_open();
+	REQUIRE(start(4u << 20));
+	for (int i = 0; i < 20000; i++)
+		REQUIRE(span((uint64_t)i + 1));
+	REQUIRE(greet(0));
+	for (; batches < 4 && read_batch(); batches++) {
+		CHECK_EQ(batch.first, at);
+		at = batch.end;
+		spans += batch.span_count;
+	}
+	CHECK_EQ(batches, 4);
+	CHECK(!readable(peer, 300));
+	CHECK(reply(STORED_OK, at)); /* one answer for all */
+	while (spans < 20000 && read_batch()) {
+		CHECK_EQ(batch.first, at);
+		at = batch.end;
+		spans += batch.span_count;
+		CHECK(reply(STORED_OK, at));
+	}
+	CHECK_EQ(spans, 20000);
+	CHECK(becomes_acknowledged(at));
+	stop();
+}
+
+TEST(tells_a_collector_that_lost_its_data_what_is_gone)
+{
+	uint64_t end;
+
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && greet(0) && read_batch());
+	end = batch.end;
+	REQUIRE(reply(STORED_OK, end) && becomes_acknowledged(end) && span(2));
+	REQUIRE(greet(0) && read_batch());
+	CHECK_EQ(batch.first, 0);
+	CHECK_EQ(wire_get16(batch.records + 12), EVENT_LOSS);
+	CHECK_EQ(wire_get64(batch.records + RECORD_HEADER_BYTES + 8), end);
+	CHECK_EQ(batch.span_count, 1);
+	stop();
+}
+
+static bool
+drops_a_peer_that_says(const void *p, size_t n)
+{
+	return greet(0) && say(p, n) && hung_up_by_probe();
+}
+
+TEST(drops_a_peer_that_breaks_the_protocol_and_tries_again)
+{
+	static const uint8_t huge[9] = { 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+	static const uint8_t long_frame[9] = { 1, 0, 0, 0, 0, 0, 0, 0x20, 0 };
+	static const uint8_t wrong_type[9] = { 2, 0, 0, 0, 0, 0, 0, 0, 4 };
+	uint8_t broken[SP_HEADER_BYTES + STORED_BYTES] = { 1, 0, 0, 0, 0, 0, 0, 0, STORED_BYTES };
+
+	memcpy(broken + SP_HEADER_BYTES, STORED_MAGIC, 4);
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1));
+	CHECK(drops_a_peer_that_says(huge, sizeof huge));
+	CHECK(drops_a_peer_that_says(long_frame, sizeof long_frame));
+	CHECK(drops_a_peer_that_says(wrong_type, sizeof wrong_type));
+	CHECK(drops_a_peer_that_says(broken, sizeof broken));
+	REQUIRE(accept_one());
+	CHECK(say("HTTP/1.1 400 Bad Request\r\n", 26));
+	CHECK(hung_up_by_probe());
+	/* Stored more than there is: not our collector. */
+	REQUIRE(accept_one() && read_hello() && reply(STORED_OK, 1u << 30));
+	CHECK(hung_up_by_probe());
+	CHECK_EQ(acknowledged(), 0);
+	REQUIRE(greet(0) && read_batch());
+	CHECK_EQ(batch.span_count, 1);
+	stop();
+}
+
+TEST(passes_over_frames_of_an_unknown_kind)
+{
+	static const uint8_t news[SP_HEADER_BYTES + 8] = { 1, 0, 0, 0, 0, 0, 0, 0, 8, 'C', 'M', 'X',
+		'9', 1, 2, 3, 4 };
+
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && greet(0) && say(news, sizeof news));
+	REQUIRE(read_batch() && reply(STORED_OK, batch.end));
+	CHECK(becomes_acknowledged(batch.end));
+	stop();
+}
+
+TEST(a_peer_that_is_silent_costs_the_host_nothing)
+{
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && accept_one());
+	uint64_t began = comfymon_now_ns();
+
+	for (int i = 0; i < 1000; i++)
+		REQUIRE(span((uint64_t)i + 2));
+	CHECK(comfymon_now_ns() - began < 500 * NS_PER_MS);
+	began = comfymon_now_ns();
+	comfymon_stop(200);
+	CHECK(comfymon_now_ns() - began < 2000 * NS_PER_MS);
+	stop();
+}
+
+TEST(a_full_ring_without_a_collector_drops_the_newest_and_counts)
+{
+	struct comfymon_stats f;
+	uint64_t took = 0, refused = 0;
+
+	REQUIRE(start(256 * 1024));
+	for (int i = 0; i < 4000; i++)
+		*(span((uint64_t)i + 1) ? &took : &refused) += 1;
+	comfymon_stats(&f);
+	CHECK(refused > 0);
+	CHECK_EQ(f.losses[WIRE_LOSS_RING_FULL], refused);
+	CHECK_EQ(f.spans, took);
+	server_open();
+	REQUIRE(greet(0));
+	for (uint64_t got = 0; got < took; got += batch.span_count) {
+		REQUIRE(read_batch() && reply(STORED_OK, batch.end));
+		if (got == 0)
+			CHECK_EQ(wire_get64(batch.records + RECORD_HEADER_BYTES + 16), 1);
+	}
+	CHECK_EQ(batch.losses[WIRE_LOSS_RING_FULL], refused);
+	stop();
+}
+
+TEST(connects_when_a_collector_comes_and_sleeps_while_there_is_nothing)
+{
+	struct rusage before, after;
+
+	REQUIRE(start(256 * 1024) && span(1));
+	pause_ms(300);
+	server_open();
+	REQUIRE(greet(0) && read_batch() && reply(STORED_OK, batch.end));
+	CHECK(becomes_acknowledged(batch.end));
+	pause_ms(200);
+	getrusage(RUSAGE_SELF, &before);
+	pause_ms(1200);
+	getrusage(RUSAGE_SELF, &after);
+	/* This thread's own sleep is one switch; the sender has no timer. */
+	CHECK(after.ru_nvcsw - before.ru_nvcsw <= 3);
+	REQUIRE(span(2));
+	CHECK(read_batch());
+	stop();
+}
+
+TEST(stop_hands_over_what_is_there_within_its_time)
+{
+	server_open();
+	REQUIRE(start(256 * 1024) && greet(0) && span(1));
+	uint64_t began = comfymon_now_ns();
+
+	comfymon_stop(100); /* not answered in time */
+	CHECK(comfymon_now_ns() - began < 1500 * NS_PER_MS);
+	CHECK(read_batch());
+	CHECK_EQ(batch.span_count, 1);
+	CHECK(hung_up_by_probe());
+	stop();
+}
+
+int
+main(void)
+{
+	if (mkdtemp(dir) == NULL)
+		return 2;
+	snprintf(path, sizeof path, "%s/%s", dir, RUN_SOCKET_NAME);
+	RUN(says_hello_resumes_where_told_and_releases_what_is_stored);
+	RUN(takes_a_handshake_and_replies_in_single_bytes);
+	RUN(sends_again_from_where_the_collector_wants_it);
+	RUN(goes_on_behind_a_batch_that_was_refused_for_good);
+	RUN(sends_the_unstored_again_after_a_disconnect);
+	RUN(survives_a_disconnect_in_the_middle_of_a_frame);
+	RUN(keeps_few_batches_on_the_way_and_gives_every_span_once);
+	RUN(tells_a_collector_that_lost_its_data_what_is_gone);
+	RUN(drops_a_peer_that_breaks_the_protocol_and_tries_again);
+	RUN(passes_over_frames_of_an_unknown_kind);
+	RUN(a_peer_that_is_silent_costs_the_host_nothing);
+	RUN(a_full_ring_without_a_collector_drops_the_newest_and_counts);
+	RUN(connects_when_a_collector_comes_and_sleeps_while_there_is_nothing);
+	RUN(stop_hands_over_what_is_there_within_its_time);
+	rmdir(dir);
+	return t_done();
+}
