@@ -1,0 +1,128 @@
+/*
+ * pipeline.h - inside of the service: the one thread that owns store and
+ * processor, and moves everything between receiver, store, processor and
+ * exporter.
+ *
+ * One turn is one transaction: batches in, step of the processor out,
+ * settlements.  Replies go after its commit, never before.  When it fails, all
+ * of it is kept in memory and tried again; nothing was promised.
+ */
+#pragma once
+
+#include "agent/base/thread.h"
+#include "agent/core/salvage.h"
+#include "agent/core/status.h"
+
+#define PIPELINE_GROUP_BYTES  (1u << 20) /* of batches in one transaction */
+#define PIPELINE_GROUP_ITEMS  256u
+#define PIPELINE_RESULTS      64u
+#define PIPELINE_KNOWN        32u /* probes whose rows are at hand */
+#define PIPELINE_BACKLOG_ROWS 64u
+#define PIPELINE_GONE         64u
+
+/* A frame taken from the inbox; stays until the transaction with it is durable. */
+struct pending {
+	struct intake_item item;
+	bool fed;   /* the processor has it already (an earlier try failed later) */
+	bool reply; /* to be sent after the commit */
+	struct wire_stored stored;
+};
+
+struct known_probe {
+	struct probe_row row;
+	uint64_t used; /* turn */
+	bool valid;
+};
+
+struct query {
+	agent_query_fn fn;
+	void *ctx;
+	enum err result;
+	enum { QUERY_NONE, QUERY_ASKED, QUERY_RUNS, QUERY_DONE } state;
+};
+
+struct pipeline {
+	/* owned by the service, set before pipeline_start */
+	struct store *store;
+	struct processor *processor;
+	struct receiver *receiver;
+	struct exporter *exporter; /* NULL: no destination, history is the end */
+	const struct destination_options *destinations;
+	int32_t destination_ids[STATUS_DESTINATIONS];
+	size_t destination_count;
+	const char *run_dir, *data_dir;
+
+	struct thread thread;
+	struct waker waker;
+	uint64_t started_mono_ns;
+
+	/* the turn; pipeline's thread only */
+	struct pending pending[PIPELINE_GROUP_ITEMS];
+	size_t pending_count, stored_count; /* the first stored_count are in this transaction */
+	struct export_result results[PIPELINE_RESULTS];
+	size_t result_count;
+	int64_t backlog_ids[PIPELINE_BACKLOG_ROWS]; /* fed, to be deleted */
+	size_t backlog_count;
+	int64_t backlog_after; /* highest raw id fed from the store */
+	bool backlog;          /* raw rows wait in the store: new batches queue behind them */
+	bool transaction;
+	struct known_probe known[PIPELINE_KNOWN];
+	int64_t gone[PIPELINE_GONE]; /* told to the processor when the backlog is empty */
+	size_t gone_count;
+	uint64_t turn;
+	bool full;                 /* intake is paused */
+	uint64_t retry_mono_ns;    /* after a failure: not before; 0 none */
+	uint64_t step_mono_ns;     /* the processor wants a call then; 0 none */
+	uint64_t lease_mono_ns;    /* a delivery is due then; 0 none */
+	uint64_t scan_mono_ns;     /* next look at the rings */
+	uint64_t maintain_mono_ns; /* next store_maintain */
+	bool draining;             /* stop asked: no more input */
+
+	/* shared; lock */
+	pthread_mutex_t lock;
+	pthread_cond_t answered;
+	struct query *query;
+	struct status_work work;
+	bool stopped;
+	bool quiet;              /* no connection, nothing queued that can be sent */
+	uint64_t quiet_since_ns; /* monotonic */
+};
+
+/* Before the receiver starts: segments into the processor, destinations, dead rings. */
+MUST_CHECK enum err pipeline_init(struct pipeline *p);
+MUST_CHECK enum err pipeline_start(struct pipeline *p);
+/* Take what is in the inbox, step once more, end. Idempotent. */
+void pipeline_stop(struct pipeline *p);
+void pipeline_fini(struct pipeline *p);
+void pipeline_wake(void *p);
+/* For how long nothing has happened that keeps an autostarted agent alive; 0: it is needed. */
+uint64_t pipeline_quiet_ns(struct pipeline *p);
+MUST_CHECK enum err pipeline_query(
+    struct pipeline *p, agent_query_fn fn, void *ctx, uint64_t timeout_ms);
+MUST_CHECK enum err pipeline_status(struct pipeline *p, struct status_snapshot *out);
+
+/* ---- parts of a turn (intake.c, deliver.c, rings.c) --------------------- */
+
+MUST_CHECK enum err pipeline_begin(struct pipeline *p); /* once a turn, when first needed */
+/* Rows of probes. The pointer is good until the end of the turn. */
+MUST_CHECK enum err pipeline_probe(
+    struct pipeline *p, const uint8_t probe_id[FRAME_PROBE_ID_BYTES], struct probe_row **out);
+MUST_CHECK enum err pipeline_probe_known(
+    struct pipeline *p, const struct probe_row *row, struct probe_row **out);
+/* A transaction failed: what the rows say is not what the store says. */
+void pipeline_forget_probes(struct pipeline *p);
+void pipeline_probe_gone(struct pipeline *p, int64_t probe);
+
+MUST_CHECK enum err intake_collect(struct pipeline *p); /* inbox -> pending */
+MUST_CHECK enum err intake_store(struct pipeline *p);   /* pending -> rows and processor */
+MUST_CHECK enum err intake_backlog(struct pipeline *p); /* raw rows -> processor */
+void intake_reply(struct pipeline *p);
+void intake_done(struct pipeline *p); /* committed: forget what is stored */
+
+void deliver_collect(struct pipeline *p); /* results -> memory */
+MUST_CHECK enum err deliver_settle(struct pipeline *p);
+void deliver_done(struct pipeline *p);
+void deliver_lease(struct pipeline *p);
+
+/* Look at the run directory: salvage the dead, tell the processor who is gone. */
+void rings_scan(struct pipeline *p, bool at_start);
