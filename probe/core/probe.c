@@ -107,6 +107,7 @@ open_ring(struct ring_plan *plan, char *reason, size_t cap)
 	arena_attach(&probe.arena, r);
 	open_init(&probe.open, r, ++probe.epoch);
 	/* The structure before it may still be in a late writer's hands: never freed. */
+	r->before = probe.latest;
 	probe.latest = r;
 	if (probe.with_sender) {
 		if (probe.wake_fd < 0)
@@ -162,6 +163,9 @@ comfymon_start(const struct comfymon_options *o, char *reason, size_t cap)
 	if (open_ring(&plan, reason, cap) == 0)
 		return 0;
 off:
+	if (probe.dir_fd >= 0)
+		close(probe.dir_fd);
+	probe.dir_fd = -1;
 	probe.run_dir[0] = '\0';
 	off_turn("%s", reason);
 	return -1;

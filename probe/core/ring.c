@@ -98,7 +98,12 @@ furnish(struct ring *r, const struct ring_plan *plan, const char *temp, char *re
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	int fd = atomic_load(&r->fd), error;
+	struct stat st;
 
+	if (fstat(fd, &st) != 0)
+		return fail(reason, cap, "cannot examine the ring", errno);
+	r->inode = st.st_ino;
+	r->device = st.st_dev;
 	do
 		error = posix_fallocate(fd, 0, (off_t)r->map_bytes);
 	while (error == EINTR);
@@ -157,10 +162,31 @@ ring_create(struct ring *r, const struct ring_plan *plan, char *reason, size_t c
 	return -1;
 }
 
+static bool
+still_ours(const struct ring *r, int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == r->inode && st.st_dev == r->device;
+}
+
+const char *
+ring_fault(struct ring *r)
+{
+	uint64_t acked = atomic_load(r->acked), head = atomic_load(r->head);
+
+	if (!still_ours(r, atomic_load(&r->fd)))
+		return "the host closed the ring's descriptor";
+	if (acked > head || head - acked > r->area_bytes)
+		return "the ring's positions contradict each other";
+	return NULL;
+}
+
 void
 ring_retire(struct ring *r, bool unlink_it)
 {
 	int fd = atomic_exchange(&r->fd, -1);
+	bool ours = still_ours(r, fd);
 
 	if (unlink_it)
 		unlinkat(r->dir_fd, r->name, 0);
@@ -168,7 +194,7 @@ ring_retire(struct ring *r, bool unlink_it)
 	if (r->map != NULL)
 		(void)mmap(r->area, (size_t)(r->arena - r->area), PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	if (fd >= 0)
+	if (ours)
 		close(fd);
 }
 

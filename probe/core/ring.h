@@ -41,9 +41,11 @@ struct ring {
 	uint8_t probe_id[FRAME_PROBE_ID_BYTES];
 	uint8_t boot_id[FRAME_BOOT_ID_BYTES];
 	uint64_t pid, start_ticks;
-	_Atomic int fd; /* holds the lock; closed only by ring_retire */
+	_Atomic int fd;         /* holds the lock; closed only by ring_retire */
+	uint64_t inode, device; /* of the file behind fd */
 	int dir_fd;
 	char name[RING_NAME_BYTES];
+	struct ring *before; /* the one that this one followed, kept for late writers */
 
 	/* Process-local and written by writers: kept off the lines above. */
 	_Alignas(64) ring_word lap;     /* a multiple of area_bytes near head, saves the division */
@@ -76,6 +78,13 @@ int ring_create(struct ring *r, const struct ring_plan *plan, char *reason, size
  * the file, for a ring that nobody will miss.
  */
 void ring_retire(struct ring *r, bool unlink_it);
+
+/*
+ * NULL while file and header are what they must be, else what is wrong.  A
+ * host that closes descriptors it does not know has released our lock: the
+ * collector then takes the ring for a dead process's.
+ */
+const char *ring_fault(struct ring *r);
 
 static inline ring_word *
 ring_word_at(const uint8_t *p)

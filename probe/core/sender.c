@@ -19,6 +19,7 @@
 #include "probe/core/batch.h"
 #include "probe/core/ident.h"
 #include "probe/core/link.h"
+#include "probe/core/off.h"
 #include "probe/core/probe.h"
 #include "probe/core/state.h"
 
@@ -31,6 +32,7 @@
 #define IDLE_TRIES     10 /* connections tried with nothing to send */
 #define WINDOW         4u /* batches on the way */
 #define STACK_BYTES    (256u * 1024)
+#define EXAMINE_NS     NS_PER_S
 #define HOLE_CHECK_NS  (250 * NS_PER_MS)
 #define FOREVER        UINT64_MAX
 
@@ -53,8 +55,9 @@ struct sender {
 	uint64_t next;         /* first position not on its way */
 	uint64_t ends[WINDOW]; /* of the batches on their way, oldest first */
 	unsigned on_way;
-	unsigned stale;          /* refusals still to come for batches behind a refused one */
-	uint64_t gather_until;   /* FOREVER: not gathering */
+	unsigned stale;        /* refusals still to come for batches behind a refused one */
+	uint64_t gather_until; /* FOREVER: not gathering */
+	uint64_t examine_at;
 	bool waiting_for_writer; /* the rest of the ring is not published yet */
 
 	atomic_bool stop;
@@ -323,13 +326,28 @@ finished(struct sender *s, uint64_t now)
 	       (acked_of(s) == head_of(s) || now >= atomic_load(&s->stop_at));
 }
 
+/* Once a second at most: is the ring still what we think it is? */
+static bool
+ring_is_sound(struct sender *s, uint64_t now)
+{
+	const char *fault;
+
+	if (now < s->examine_at)
+		return true;
+	s->examine_at = now + EXAMINE_NS;
+	fault = ring_fault(s->ring);
+	if (fault != NULL)
+		off_turn("%s", fault);
+	return fault == NULL;
+}
+
 static void *
 work(void *arg)
 {
 	struct sender *s = arg;
 	uint64_t now = comfymon_now_ns();
 
-	while (!finished(s, now)) {
+	while (!finished(s, now) && ring_is_sound(s, now)) {
 		atomic_store_explicit(s->ring->beat, now, memory_order_relaxed);
 		if (s->line == LINE_DOWN && now >= s->retry_at &&
 		    (acked_of(s) < head_of(s) || s->tries < IDLE_TRIES))

@@ -41,6 +41,16 @@ static char reason[256];
 	}                                           \
 	static void name##_body(void)
 
+#if defined(__SANITIZE_THREAD__)
+/* A child of a process with threads starts one of its own: that is what we test. */
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
+const char *
+__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+#endif
+
 extern char **environ;
 
 static int
@@ -473,8 +483,6 @@ ISOLATED(a_file_in_the_place_of_the_run_directory_is_refused)
 
 ISOLATED(a_small_filesystem_turns_the_probe_off_and_keeps_its_room)
 {
-	struct comfymon_stats f;
-
 	snprintf(inner, sizeof inner, "%s-small", dir);
 	REQUIRE(mkdir(inner, 0700) == 0);
 	if (mount("none", inner, "tmpfs", 0, "size=4m,mode=0700") != 0) {
@@ -482,7 +490,7 @@ ISOLATED(a_small_filesystem_turns_the_probe_off_and_keeps_its_room)
 		return; /* not allowed here */
 	}
 	refuses(inner, "too little room");
-	umount(inner);
+	CHECK_EQ(umount(inner), 0);
 	REQUIRE(mount("none", inner, "tmpfs", 0, "size=64m,mode=0700") == 0);
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -494,9 +502,8 @@ ISOLATED(a_small_filesystem_turns_the_probe_off_and_keeps_its_room)
 
 	waitpid(pid, &status, 0);
 	CHECK_EQ(status, 0);
-	comfymon_stats(&f);
-	umount2(inner, MNT_DETACH);
-	rmdir(inner);
+	CHECK_EQ(umount(inner), 0);
+	CHECK_EQ(rmdir(inner), 0);
 }
 
 /* The other half of the test above: an eighth of what is free. */
