@@ -214,8 +214,11 @@ void
 comfymon_stop(uint32_t timeout_ms)
 {
 	struct ring *r = probe.latest;
+	int after = PHASE_NONE;
 
-	if (!enter(PHASE_ON) && !enter(PHASE_CHILD))
+	if (enter(PHASE_OFF))
+		after = PHASE_OFF; /* its thread and its ring are still to be let go */
+	else if (!enter(PHASE_ON) && !enter(PHASE_CHILD))
 		return;
 	atomic_store(&probe.ring, NULL);
 	if (probe.sender != NULL)
@@ -225,7 +228,7 @@ comfymon_stop(uint32_t timeout_ms)
 	if (r != NULL && atomic_load(&r->fd) >= 0)
 		ring_retire(r, atomic_load(r->head) == 0);
 	probe.run_dir[0] = '\0';
-	atomic_store(&probe.phase, PHASE_NONE);
+	atomic_store(&probe.phase, after);
 }
 
 bool

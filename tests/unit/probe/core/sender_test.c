@@ -538,6 +538,7 @@ TEST(turns_off_when_the_host_closes_descriptors_it_does_not_know)
 			syscall(SYS_close, fd); /* unseen by a race detector: it is a race */
 		for (int i = 0; i < 300 && comfymon_span_finish(&s, COMFYMON_NO_SLOT); i++)
 			pause_ms(10);
+		comfymon_stop(0);
 		_exit(comfymon_is_on() || strstr(comfymon_off_reason(), "descriptor") == NULL);
 	}
 	waitpid(pid, &status, 0);
