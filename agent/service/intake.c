@@ -193,6 +193,21 @@ repeated(struct pipeline *p, struct pending *n, const struct wire_batch *b, stru
 #endif
 }
 
+/* Its spans end here, counted; the probe goes on behind the batch. */
+static enum err
+refuse(struct pipeline *p, struct pending *n, const struct wire_batch *b, uint64_t spans,
+    enum drop_reason reason)
+{
+	enum err e = p->store->ops->count_received(p->store, SIGNAL_TRACE, spans);
+
+	p->work.malformed++;
+	n->reply = true;
+	n->stored.status = STORED_MALFORMED;
+	n->stored.end = b->end;
+	memcpy(n->stored.probe_id, b->probe_id, FRAME_PROBE_ID_BYTES);
+	return e != E_OK ? e : p->store->ops->count_dropped(p->store, SIGNAL_TRACE, reason, spans);
+}
+
 static enum err
 store_batch(struct pipeline *p, struct pending *n)
 {
@@ -215,6 +230,9 @@ store_batch(struct pipeline *p, struct pending *n)
 		reply_with(n, row, STORED_WANTED);
 		return E_OK;
 	}
+	if (e == E_STATE || e == E_INVAL) /* of a probe whose ring was salvaged, or too large */
+		return refuse(
+		    p, n, &b, b.span_count, e == E_STATE ? DROP_UNSUPPORTED : DROP_TOO_LARGE);
 	if (e != E_OK)
 		return e;
 	row->end = b.end;
@@ -260,17 +278,14 @@ store_malformed(struct pipeline *p, struct pending *n)
 		reply_with(n, row, e == E_EXISTS ? STORED_OK : STORED_WANTED);
 		return E_OK;
 	}
+	if (e == E_STATE)
+		return refuse(p, n, &b, spans, DROP_MALFORMED);
+	if (e == E_OK)
+		e = p->store->ops->raw_delete(p->store, id);
 	if (e != E_OK)
 		return e;
 	row->end = b.end;
-	p->work.malformed++;
-	reply_with(n, row, STORED_MALFORMED);
-	e = p->store->ops->raw_delete(p->store, id);
-	if (e == E_OK)
-		e = p->store->ops->count_received(p->store, SIGNAL_TRACE, spans);
-	if (e == E_OK)
-		e = p->store->ops->count_dropped(p->store, SIGNAL_TRACE, DROP_MALFORMED, spans);
-	return e;
+	return refuse(p, n, &b, spans, DROP_MALFORMED);
 }
 
 static void

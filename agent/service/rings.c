@@ -52,10 +52,8 @@ salvage_one(struct pipeline *p, struct salvage *s, struct salvage_counts *counts
 	if (e != E_OK && e != E_NOTFOUND)
 		return e;
 	if (e == E_OK) {
-#ifndef BREAK_SALVAGE_TWICE
 		if (stored.closed)
 			return E_EXISTS;
-#endif
 		from = stored.end > from ? stored.end : from;
 		if (stored.attrs_bytes > 0)
 			row = stored;
@@ -70,8 +68,10 @@ salvage_one(struct pipeline *p, struct salvage *s, struct salvage_counts *counts
 		real = clock_real_ns();
 	}
 	e = salvage_read(s, from, mono, real, &nothing, put_batch, &ctx, counts);
+#ifndef BREAK_SALVAGE_TWICE
 	if (e == E_OK)
 		e = p->store->ops->probe_close(p->store, row.id);
+#endif
 	if (e == E_OK)
 		pipeline_probe_gone(p, row.id);
 	return e;
