@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "probe/core/ident.h"
+#include "probe/core/off.h"
 
 static int
 fail(char *reason, size_t cap, const char *what, int error)
@@ -227,12 +228,14 @@ ring_pad(struct ring *r, uint64_t position, uint64_t offset, uint64_t bytes)
 }
 
 void
-ring_wake(struct ring *r, uint64_t head)
+ring_wake(struct ring *r)
 {
-	uint64_t at = atomic_exchange(&r->wake_at, RING_WAKE_NEVER), one = 1;
+	uint64_t one = 1;
 	int fd = atomic_load(&r->wake_fd);
 
-	(void)head;
-	if (at != RING_WAKE_NEVER && fd >= 0)
-		(void)!write(fd, &one, sizeof one);
+	/* Of several writers that come here at once, one has the sender to wake. */
+	if (atomic_exchange(&r->wake_at, RING_WAKE_NEVER) == RING_WAKE_NEVER || fd < 0)
+		return;
+	if (write(fd, &one, sizeof one) < 0 && errno != EAGAIN)
+		off_turn("the host closed the sender's descriptor");
 }

@@ -111,7 +111,7 @@ ring_state_word(uint32_t length, uint16_t type, enum record_state state)
 }
 
 void ring_pad(struct ring *r, uint64_t position, uint64_t offset, uint64_t bytes);
-void ring_wake(struct ring *r, uint64_t head);
+void ring_wake(struct ring *r);
 
 static inline void
 ring_lose(struct ring *r, enum wire_loss why)
@@ -176,5 +176,5 @@ ring_publish(struct ring *r, uint8_t *p, uint64_t position, uint32_t length, uin
 	    type == EVENT_SPAN ? &r->spans : &r->others, 1, memory_order_relaxed);
 	/* Pairs with the sender's store of wake_at and load of head, all seq_cst. */
 	if (position + length >= atomic_load_explicit(&r->wake_at, memory_order_seq_cst))
-		ring_wake(r, position + length);
+		ring_wake(r);
 }

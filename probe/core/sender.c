@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "probe/core/batch.h"
@@ -32,6 +33,7 @@
 #define IDLE_TRIES     10 /* connections tried with nothing to send */
 #define WINDOW         4u /* batches on the way */
 #define STACK_BYTES    (256u * 1024)
+#define STOP_SPARE_NS  NS_PER_S
 #define EXAMINE_NS     NS_PER_S
 #define HOLE_CHECK_NS  (250 * NS_PER_MS)
 #define FOREVER        UINT64_MAX
@@ -60,7 +62,7 @@ struct sender {
 	uint64_t examine_at;
 	bool waiting_for_writer; /* the rest of the ring is not published yet */
 
-	atomic_bool stop;
+	atomic_bool stop, ended;
 	_Atomic uint64_t stop_at;
 };
 
@@ -278,7 +280,7 @@ plan_sleep(struct sender *s, uint64_t now)
 
 	if (s->line == LINE_DOWN && (acked_of(s) < head || s->tries < IDLE_TRIES))
 		until = s->retry_at;
-	else if (s->line == LINE_DOWN || (room && s->next >= head))
+	if (acked_of(s) >= head || (room && s->next >= head))
 		wake = head + 1;
 	if (awaits_peer(s))
 		until = s->line_until;
@@ -289,7 +291,7 @@ plan_sleep(struct sender *s, uint64_t now)
 		wake =
 		    s->waiting_for_writer ? RING_WAKE_NEVER : acked_of(s) + s->ring->area_bytes / 4;
 	}
-	if (open_used(&probe.open) > 0 && now + BEAT_NS < until)
+	if ((open_used(&probe.open) > 0 || acked_of(s) < head) && now + BEAT_NS < until)
 		until = now + BEAT_NS;
 	if (atomic_load(&s->stop) && atomic_load(&s->stop_at) < until)
 		until = atomic_load(&s->stop_at);
@@ -362,6 +364,7 @@ work(void *arg)
 	}
 	link_close(&s->link);
 	atomic_store(&connected, false);
+	atomic_store(&s->ended, true);
 	return NULL;
 }
 
@@ -416,11 +419,19 @@ sender_start(struct ring *r, struct arena *arena, const char *run_dir, const uin
 void
 sender_stop(struct sender *s, uint32_t timeout_ms)
 {
-	uint64_t one = 1;
+	uint64_t one = 1, until = comfymon_now_ns() + timeout_ms * NS_PER_MS;
 
-	atomic_store(&s->stop_at, comfymon_now_ns() + timeout_ms * NS_PER_MS);
+	atomic_store(&s->stop_at, until);
 	atomic_store(&s->stop, true);
 	(void)!write(atomic_load(&s->ring->wake_fd), &one, sizeof one);
+	/* No timed join: it waits on a clock that may be set. */
+	while (!atomic_load(&s->ended) && comfymon_now_ns() < until + STOP_SPARE_NS)
+		nanosleep(&(struct timespec){ .tv_nsec = NS_PER_MS / 2 }, NULL);
+	if (!atomic_load(&s->ended)) {
+		/* Asleep on a descriptor that the host has closed: it stays so, and is no one's. */
+		pthread_detach(s->thread);
+		return;
+	}
 	pthread_join(s->thread, NULL);
 	free(s->out);
 	free(s);
