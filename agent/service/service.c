@@ -1,0 +1,230 @@
+/*
+ * service.c - start from back to front (locks, store, processor, exporter,
+ * pipeline, receiver, then who serves others), wait for a signal, stop from
+ * front to back.  Main thread.
+ */
+#include "agent/service/service.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+#include "agent/service/lock.h"
+#include "agent/service/pipeline.h"
+#include "agent/store/store.h"
+
+#define INBOX_BYTES  (4u << 20)
+#define HANDSHAKE_MS 10000
+#define DRAIN_MS     5000
+#define LINGER_MS    (5 * 60 * 1000)
+#define LOCK_WAIT_MS 2000 /* a verb that reads the database holds the lock shortly */
+
+struct service {
+	const struct service_options *o;
+	int data_lock, run_lock;
+	struct destination_options destinations[STATUS_DESTINATIONS];
+	struct pipeline pipeline;
+	bool pipeline_started, ready;
+};
+
+static enum err
+view_status(void *agent, struct status_snapshot *out)
+{
+	return pipeline_status(&((struct service *)agent)->pipeline, out);
+}
+
+static enum err
+view_query(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms)
+{
+	return pipeline_query(&((struct service *)agent)->pipeline, fn, ctx, timeout_ms);
+}
+
+static void
+view_retry_now(void *agent)
+{
+	struct service *s = agent;
+
+	if (s->pipeline.exporter != NULL)
+		exporter_retry_now(s->pipeline.exporter);
+	pipeline_wake(&s->pipeline);
+}
+
+static enum err
+prepare(struct service *s, struct service_holder *holder)
+{
+	const struct service_options *o = s->o;
+	enum err e;
+
+	umask(077);
+	if ((e = dir_prepare(o->data_dir)) != E_OK) {
+		log_error("data_dir_refused path=%s error=\"%s\"", o->data_dir, err_text(e));
+		return e;
+	}
+	if ((e = dir_prepare(o->run_dir)) != E_OK) {
+		log_error("run_dir_refused path=%s error=\"%s\"", o->run_dir, err_text(e));
+		return e;
+	}
+	e = lock_directory(o->data_dir, o->run_dir, LOCK_WAIT_MS, holder, &s->data_lock);
+	if (e == E_OK && strcmp(o->data_dir, o->run_dir) != 0)
+		e = lock_directory(o->run_dir, o->run_dir, 0, holder, &s->run_lock);
+	return e;
+}
+
+static enum err
+open_store(struct service *s)
+{
+	struct store_open_report report = { .text = "" };
+	enum err e;
+
+	if (s->o->store == SERVICE_STORE_RAM)
+		return store_ram_new(&s->o->limits, &s->pipeline.store);
+	e = store_sqlite_open(s->o->data_dir, &s->o->limits, &s->pipeline.store, &report);
+	if (e != E_OK)
+		log_error("store_not_opened path=%s error=\"%s\" text=\"%s\"", s->o->data_dir,
+		    err_text(e), report.text);
+	else if (report.text[0] != '\0')
+		log_warn("store_opened text=\"%s\"", report.text);
+	return e;
+}
+
+static enum err
+open_rooms(struct service *s)
+{
+	const struct service_options *o = s->o;
+	struct pipeline *p = &s->pipeline;
+	struct receiver_options r = { .run_dir = o->run_dir,
+		.allow_uids = o->allow_uids,
+		.allow_uid_count = o->allow_uid_count,
+		.handshake_ms = HANDSHAKE_MS,
+		.max_connections = o->max_connections,
+		.inbox_bytes = INBOX_BYTES };
+	enum err e;
+
+	p->run_dir = o->run_dir;
+	p->data_dir = o->data_dir;
+	p->destinations = s->destinations;
+	for (size_t i = 0; i < o->destination_count && i < STATUS_DESTINATIONS; i++)
+		if (o->destinations[i].kind != DEST_NONE)
+			s->destinations[p->destination_count++] = o->destinations[i];
+	if ((e = open_store(s)) != E_OK)
+		return e;
+	if ((e = processor_new(&o->processor, &p->processor)) != E_OK)
+		return e;
+	if ((e = receiver_new(&r, pipeline_wake, p, &p->receiver)) != E_OK)
+		return e;
+	if ((e = pipeline_init(p)) != E_OK)
+		return e;
+	if (p->destination_count > 0) {
+		e = exporter_new(
+		    s->destinations, p->destination_count, pipeline_wake, p, &p->exporter);
+		if (e == E_OK)
+			e = exporter_start(p->exporter);
+		if (e != E_OK)
+			return e;
+	}
+	if ((e = pipeline_start(p)) != E_OK)
+		return e;
+	s->pipeline_started = true;
+	return receiver_start(p->receiver);
+}
+
+/* Front to back; each may not have been made. */
+static void
+close_rooms(struct service *s)
+{
+	uint64_t until =
+	    clock_mono_ns() + (s->o->drain_ms != 0 ? s->o->drain_ms : DRAIN_MS) * NS_PER_MS;
+	struct pipeline *p = &s->pipeline;
+
+	if (s->ready && s->o->stopping != NULL)
+		s->o->stopping(s->o->ctx);
+	if (s->pipeline_started) {
+		/* What is on its way out may end within half of the time; its results are
+		 * written by the pipeline's last turns. */
+		if (p->exporter != NULL)
+			exporter_stop(p->exporter, (until - clock_mono_ns()) / NS_PER_MS / 2);
+		pipeline_stop(p);
+	}
+	receiver_free(p->receiver);
+	exporter_free(p->exporter);
+	if (p->started_mono_ns != 0)
+		pipeline_fini(p);
+	processor_free(p->processor);
+	if (p->store != NULL)
+		p->store->ops->close(p->store);
+	if (s->run_lock >= 0)
+		close(s->run_lock);
+	if (s->data_lock >= 0)
+		close(s->data_lock);
+}
+
+/* Until a signal that ends us, or nobody needs us any more. */
+static void
+wait_for_end(struct service *s, const sigset_t *set)
+{
+	uint64_t linger = (s->o->linger_ms != 0 ? s->o->linger_ms : LINGER_MS) * NS_PER_MS;
+
+	for (;;) {
+		struct timespec nap = { .tv_sec = (time_t)(linger / 4 / NS_PER_S),
+			.tv_nsec = (long)(linger / 4 % NS_PER_S) };
+		int sig =
+		    s->o->autostarted ? sigtimedwait(set, NULL, &nap) : sigwaitinfo(set, NULL);
+
+		if (sig == SIGTERM || sig == SIGINT) {
+			log_info("stopping signal=%d", sig);
+			return;
+		}
+		if (sig == SIGHUP && s->o->reload != NULL)
+			s->o->reload(s->o->ctx);
+		if (s->o->autostarted && pipeline_quiet_ns(&s->pipeline) >= linger) {
+			log_info("stopping reason=no_probe");
+			return;
+		}
+	}
+}
+
+enum err
+service_run(const struct service_options *o, struct service_holder *holder)
+{
+	struct service *s = calloc(1, sizeof *s);
+	struct agent_view view = {
+		.agent = s, .status = view_status, .query = view_query, .retry_now = view_retry_now
+	};
+	uint64_t began = clock_mono_ns();
+	sigset_t set;
+	enum err e;
+
+	if (s == NULL)
+		return E_NOMEM;
+	s->o = o;
+	s->data_lock = s->run_lock = -1;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN); /* a peer that has gone is an error code, not a signal */
+	/* Before any thread exists, so that all inherit it; for good, so that a second signal
+	 * while we drain does not end the process behind an orderly stop. */
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	e = prepare(s, holder);
+	if (e == E_OK)
+		e = open_rooms(s);
+	if (e == E_OK && o->ready != NULL)
+		e = o->ready(o->ctx, &view);
+	if (e == E_OK) {
+		s->ready = true;
+		log_info("ready run_dir=%s data_dir=%s start_ms=%llu", o->run_dir, o->data_dir,
+		    (unsigned long long)((clock_mono_ns() - began) / NS_PER_MS));
+		wait_for_end(s, &set);
+	}
+	close_rooms(s);
+	free(s);
+	return e;
+}
