@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
@@ -28,53 +29,45 @@ store_failed(const char *dir, enum err rv, const char *error)
 	return CLI_FAILED;
 }
 
-static void
-bad_row(void *ctx, const char *table, int64_t id, const char *what)
-{
-	(void)ctx;
-	fprintf(stderr, "%s row %" PRId64 ": %s\n", table, id, what);
-}
-
 int
 verb_verify(struct cli *c)
 {
 	const char *dir = config_string(c->config, OPT_DATA_DIR);
 	struct store_verify_report r = { 0 };
 	char error[STORE_ERROR_BYTES] = "";
-	enum err rv = store_verify(dir, bad_row, NULL, &r, error);
+	int lock = -1, code = lock_data(c, &lock);
 
+	if (code != CLI_OK)
+		return code;
+
+	enum err rv = store_verify(dir, &r, error);
+	bool good = r.bad == 0 && r.identity && r.recount;
+
+	close(lock);
 	if (rv != E_OK)
 		return store_failed(dir, rv, error);
-
-	bool good = r.bad == 0 && r.identity && r.recount && r.structure;
-
 	if (c->json)
-		printf("{\"raw\":%" PRIu64 ",\"segments\":%" PRIu64 ",\"chunks\":%" PRIu64
-		       ",\"probes\":%" PRIu64 ",\"bad\":%" PRIu64
-		       ",\"identity\":%s,\"recount\":%s,\"structure\":%s}\n",
-		    r.raw, r.segments, r.chunks, r.probes, r.bad, r.identity ? "true" : "false",
-		    r.recount ? "true" : "false", r.structure ? "true" : "false");
+		printf("{\"rows\":%" PRIu64 ",\"bad\":%" PRIu64
+		       ",\"identity\":%s,\"recount\":%s}\n",
+		    r.rows, r.bad, r.identity ? "true" : "false", r.recount ? "true" : "false");
 	else
-		printf("%s: %" PRIu64 " batches, %" PRIu64 " segments, %" PRIu64 " chunks, %" PRIu64
-		       " probes read; %" PRIu64 " bad; identity %s, counters %s, structure %s\n",
-		    good ? "good" : "DAMAGED", r.raw, r.segments, r.chunks, r.probes, r.bad,
-		    r.identity ? "holds" : "does not hold", r.recount ? "equal the rows" : "differ",
-		    r.structure ? "sound" : "broken");
+		printf("%s: %" PRIu64 " rows good, %" PRIu64 " bad; identity %s, counters %s\n",
+		    good ? "good" : "DAMAGED", r.rows, r.bad,
+		    r.identity ? "holds" : "does not hold",
+		    r.recount ? "equal the rows" : "differ from the rows");
 	return good ? CLI_OK : CLI_PROBLEM;
 }
 
 int
 verb_export(struct cli *c)
 {
-	const char *dir = config_string(c->config, OPT_DATA_DIR);
 	struct span_defaults d = defaults_of(c);
-	char error[STORE_ERROR_BYTES] = "";
 	struct store *st = NULL;
 	uint64_t count = 0;
-	enum err rv = store_snapshot(dir, UINT64_MAX, &st, error);
+	int code = open_snapshot(c, &st);
 
-	if (rv != E_OK)
-		return store_failed(dir, rv, error);
+	if (code != CLI_OK)
+		return code;
 
 	FILE *f = c->out != NULL ? fopen(c->out, "wxe") : stdout;
 
@@ -83,12 +76,14 @@ verb_export(struct cli *c)
 		st->ops->close(st);
 		return CLI_FAILED;
 	}
-	rv = view_export(st, NULL, &d, f, &count);
+
+	enum err rv = view_export(st, NULL, &d, f, &count);
+
 	st->ops->close(st);
 	if (f != stdout && fclose(f) != 0 && rv == E_OK)
 		rv = E_IO;
 	if (rv != E_OK)
-		return store_failed(dir, rv, "");
+		return store_failed(config_string(c->config, OPT_DATA_DIR), rv, "");
 	fprintf(stderr, "%" PRIu64 " spans\n", count);
 	return CLI_OK;
 }
@@ -107,23 +102,24 @@ verb_purge(struct cli *c)
 {
 	const char *dir = config_string(c->config, OPT_DATA_DIR);
 	const char *run = config_string(c->config, OPT_RUN_DIR);
-	int64_t holder = 0;
 	int lock = -1;
 
 	if (!c->yes && !asked(dir, run))
 		return CLI_PROBLEM;
 
-	enum err rv = files_is_directory(dir) ? store_dir_lock(dir, &lock, &holder) : E_OK;
+	if (files_is_directory(dir)) {
+		int code = lock_data(c, &lock);
 
-	if (rv == E_BUSY) {
-		fprintf(
-		    stderr, "comfymon: an agent runs (pid %" PRId64 "); stop it first\n", holder);
-		return CLI_PROBLEM;
+		if (code != CLI_OK)
+			return code;
 	}
-	if (rv == E_OK)
-		rv = files_remove_tree(dir);
+
+	enum err rv = files_remove_tree(dir);
+
 	if (rv == E_OK)
 		rv = files_remove_tree(run);
+	if (lock >= 0)
+		close(lock);
 	if (rv != E_OK) {
 		fprintf(stderr, "comfymon: purge: %s\n", err_text(rv));
 		return CLI_FAILED;

@@ -99,6 +99,7 @@ destinations_of(const struct cli *c, struct destination_options *out, size_t *co
 		copy(d->env, sizeof d->env, config_string(g, OPT_ENV));
 		copy(d->version, sizeof d->version, config_string(g, OPT_VERSION));
 		copy(d->hostname, sizeof d->hostname, config_string(g, OPT_HOSTNAME));
+		d->asked = config_mentions_datadog(g) || strcmp(item, "datadog") != 0;
 		rv = parse_item(g, item, d);
 		for (size_t i = 0; i < *count && rv == CLI_OK; i++)
 			if (strcmp(out[i].name, d->name) == 0)

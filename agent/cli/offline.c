@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agent/base/clock.h"
+#include "agent/cli/files.h"
 #include "agent/cli/offline.h"
 #include "agent/control/views.h"
+#include "agent/service/service.h"
 #include "agent/store/store.h"
 
-#define SNAPSHOT_BYTES (256ull * 1024 * 1024)
+#define LOCK_WAIT_MS 1000u
 
 struct span_defaults
 defaults_of(const struct cli *c)
@@ -22,13 +25,41 @@ defaults_of(const struct cli *c)
 		config_string(c->config, OPT_HOSTNAME) };
 }
 
-static int
+int
+lock_data(const struct cli *c, int *lock)
+{
+	const char *dir = config_string(c->config, OPT_DATA_DIR);
+	struct service_holder holder = { 0 };
+	enum err rv = files_is_directory(dir) ? service_lock_data(dir, LOCK_WAIT_MS, &holder, lock)
+					      : E_NOTFOUND;
+
+	if (rv == E_OK)
+		return CLI_OK;
+	if (rv == E_NOTFOUND) {
+		fprintf(stderr, "comfymon: no agent runs and there is no buffer in %s\n", dir);
+		return CLI_NO_AGENT;
+	}
+	if (rv == E_BUSY)
+		fprintf(stderr, "comfymon: %s: an agent runs (pid %" PRIu64 "); stop it first\n",
+		    dir, holder.pid);
+	else
+		fprintf(stderr, "comfymon: %s: %s\n", dir, err_text(rv));
+	return CLI_FAILED;
+}
+
+int
 open_snapshot(const struct cli *c, struct store **st)
 {
 	const char *dir = config_string(c->config, OPT_DATA_DIR);
 	char error[STORE_ERROR_BYTES] = "";
-	enum err rv = store_snapshot(dir, SNAPSHOT_BYTES, st, error);
+	int lock = -1, code = lock_data(c, &lock);
 
+	if (code != CLI_OK)
+		return code;
+
+	enum err rv = store_snapshot(dir, st, error);
+
+	close(lock);
 	if (rv == E_OK)
 		return CLI_OK;
 	if (rv == E_NOTFOUND) {

@@ -1,0 +1,173 @@
+/*
+ * http.c - a chunk to a Datadog agent: /v0.4/traces over TCP or a Unix socket.
+ * Exporter's thread.  Only this file and exporter.c know libcurl.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "agent/exporter/line.h"
+#include "agent/exporter/payload.h"
+
+#define CONNECT_TIMEOUT_MS 3000L
+#define BODY_KEEP_BYTES    (1024u * 1024)
+
+static size_t
+take_body(char *data, size_t size, size_t n, void *ctx)
+{
+	struct line *l = ctx;
+	size_t room = l->reply.n < REPLY_MAX_BYTES ? REPLY_MAX_BYTES - l->reply.n : 0;
+
+	n *= size;
+	l->reply_bytes += n;
+	outbuf_put(&l->reply, data, n < room ? n : room);
+	/* An endless reply ends the request: nothing of an agent's is that large. */
+	return l->reply_bytes > 16 * REPLY_MAX_BYTES ? 0 : n;
+}
+
+static size_t
+take_header(char *data, size_t size, size_t n, void *ctx)
+{
+	static const char name[] = "Retry-After:";
+	struct line *l = ctx;
+	size_t bytes = size * n, skip = sizeof name - 1;
+
+	if (bytes > skip && strncasecmp(data, name, skip) == 0) {
+		size_t m = bytes - skip;
+
+		if (m >= sizeof l->retry_after)
+			m = sizeof l->retry_after - 1;
+		memcpy(l->retry_after, data + skip, m);
+		l->retry_after[m] = '\0';
+		l->retry_after[strcspn(l->retry_after, "\r\n")] = '\0';
+	}
+	return bytes;
+}
+
+enum err
+http_init(struct line *l)
+{
+	const char *url = l->options.url;
+
+	l->easy = curl_easy_init();
+	if (l->easy == NULL)
+		return E_NOMEM;
+	if (strncmp(url, "unix://", 7) == 0) {
+		snprintf(l->socket, sizeof l->socket, "%.290s", url + 7);
+		snprintf(l->target, sizeof l->target, "http://localhost/v0.4/traces");
+	} else {
+		size_t n = strlen(url);
+
+		while (n > 0 && url[n - 1] == '/')
+			n--;
+		snprintf(l->target, sizeof l->target, "%.*s/v0.4/traces", (int)n, url);
+	}
+	return E_OK;
+}
+
+static enum err
+set_headers(struct line *l, uint32_t traces)
+{
+	char count[48], version[80];
+	const char *const fixed[] = { "Content-Type: application/msgpack",
+		"Datadog-Meta-Lang: python", "Datadog-Meta-Lang-Interpreter: CPython",
+		"Datadog-Meta-Tracer-Version: " COMFYMON_VERSION,
+		"Datadog-Client-Computed-Top-Level: yes", "Expect:", version, count };
+	char language[40];
+
+	snprintf(count, sizeof count, "X-Datadog-Trace-Count: %u", traces);
+	if (!wire_attr_find(l->lease.probe->attrs, l->lease.probe->attrs_bytes, "language_version",
+		language, sizeof language))
+		snprintf(language, sizeof language, "3");
+	snprintf(version, sizeof version, "Datadog-Meta-Lang-Version: %s", language);
+	curl_slist_free_all(l->headers);
+	l->headers = NULL;
+	for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
+		struct curl_slist *more = curl_slist_append(l->headers, fixed[i]);
+
+		if (more == NULL)
+			return E_NOMEM;
+		l->headers = more;
+	}
+	return E_OK;
+}
+
+static void
+set_options(struct line *l)
+{
+	CURL *e = l->easy;
+
+	curl_easy_reset(e); /* keeps the connection */
+	curl_easy_setopt(e, CURLOPT_URL, l->target);
+	if (l->socket[0] != '\0')
+		curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->socket);
+	curl_easy_setopt(e, CURLOPT_PROXY, "");
+	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
+	    (long)(l->options.timeout_ms > 0 ? l->options.timeout_ms : 10000));
+	curl_easy_setopt(e, CURLOPT_POST, 1L);
+	curl_easy_setopt(e, CURLOPT_POSTFIELDS, l->body.p);
+	curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)l->body.n);
+	curl_easy_setopt(e, CURLOPT_HTTPHEADER, l->headers);
+	curl_easy_setopt(e, CURLOPT_USERAGENT, "comfymon/" COMFYMON_VERSION);
+	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, l->error);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_body);
+	curl_easy_setopt(e, CURLOPT_WRITEDATA, l);
+	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, take_header);
+	curl_easy_setopt(e, CURLOPT_HEADERDATA, l);
+	curl_easy_setopt(e, CURLOPT_PRIVATE, l);
+}
+
+enum err
+http_begin(struct line *l, CURLM *multi)
+{
+	uint32_t traces = 0;
+	enum err rv = line_identity(l);
+
+	outbuf_reset(&l->body, BODY_KEEP_BYTES);
+	outbuf_reset(&l->reply, REPLY_MAX_BYTES);
+	l->reply_bytes = 0;
+	l->retry_after[0] = l->error[0] = '\0';
+	if (rv == E_OK)
+		rv = payload_msgpack(l->view, &l->lease.chunk, l->identity, &l->body, &traces);
+	if (rv == E_OK)
+		rv = set_headers(l, traces);
+	if (rv != E_OK)
+		return rv;
+	set_options(l);
+	return curl_multi_add_handle(multi, l->easy) == CURLM_OK ? E_OK : E_NOMEM;
+}
+
+void
+http_end(struct line *l, CURLM *multi, CURLcode code, struct outcome *out)
+{
+	long status = 0;
+
+	(void)curl_easy_getinfo(l->easy, CURLINFO_RESPONSE_CODE, &status);
+	(void)curl_multi_remove_handle(multi, l->easy);
+	out->error = "";
+	if (code != CURLE_OK)
+		out->error = l->error[0] != '\0' ? l->error : curl_easy_strerror(code);
+	/* A refusal whose body broke off is a refusal all the same; a 2xx must be whole. */
+	if (code != CURLE_OK && (status < 400 || status > 599))
+		status = -(long)code;
+	out->status = (int)status;
+	out->body = (const char *)l->reply.p;
+	out->body_bytes = l->reply.n;
+	out->retry_after = l->retry_after;
+}
+
+void
+http_fini(struct line *l, CURLM *multi)
+{
+	if (l->easy != NULL && l->busy)
+		(void)curl_multi_remove_handle(multi, l->easy);
+	curl_easy_cleanup(l->easy);
+	curl_slist_free_all(l->headers);
+	l->easy = NULL;
+	l->headers = NULL;
+	outbuf_free(&l->reply);
+}
