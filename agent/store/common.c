@@ -178,9 +178,20 @@ common_stats(const struct store_common *c, struct store_stats *out)
 		for (int r = 0; r < DROP_REASONS; r++)
 			out->dropped[s][r] = n->v[s][COUNT_DROPPED + r];
 		out->rejected_total[s] = counters_rejected(n, (enum signal)s);
-		out->identity[s] = counters_identity(n, (enum signal)s) &&
-		    flight[s] <= n->v[s][COUNT_QUEUED];
+		out->identity[s] =
+		    counters_identity(n, (enum signal)s) && flight[s] <= n->v[s][COUNT_QUEUED];
 	}
+}
+
+void
+common_rejected(const struct store_common *c, store_rejected_fn fn, void *ctx)
+{
+	const struct counters *n = &c->now;
+
+	for (size_t i = 0; i < STORE_REJECTED_MAX; i++)
+		if (n->rejected[i].spans > 0)
+			fn(ctx, (enum signal)n->rejected[i].signal, (int)n->rejected[i].status,
+			    n->rejected[i].spans);
 }
 
 static uint64_t

@@ -16,7 +16,6 @@
 #define STORE_REJECTED_MAX     48
 #define STORE_LEASES_MAX       4096
 #define STORE_BLOB_MAX         (8u * 1024 * 1024)
-#define STORE_SPLIT_ROWS       STORE_DESTINATIONS_MAX
 
 /* Counters of a signal; dropped reasons follow at COUNT_DROPPED + reason. */
 enum count_name {
@@ -116,15 +115,21 @@ enum delivery_state delivery_outcome(
     const struct delivery_row *rows, size_t n, bool *open, int32_t *status);
 
 bool lease_held(const struct lease_table *t, int64_t chunk, int32_t destination);
-/* Held by a destination other than `except` (0: by any). */
-bool lease_any(const struct lease_table *t, int64_t chunk, int32_t except);
+/* How many destinations hold it now. */
+size_t lease_count(const struct lease_table *t, int64_t chunk);
 MUST_CHECK enum err lease_add(struct lease_table *t, const struct chunk_row *c, int32_t dest);
 void lease_settled(struct lease_table *t, int64_t chunk, int32_t destination);
+/* ... whoever holds it: the chunk is no more. */
+void lease_settled_all(struct lease_table *t, int64_t chunk);
 void lease_forget(struct lease_table *t, int32_t destination);
 void lease_in_flight(const struct lease_table *t, uint64_t out[SIGNAL_COUNT]);
 
-/* Index of a name, or -1. */
-int destination_find(const struct destination_set *d, const char *name);
+/*
+ * Give each name its id (new names are appended, not active yet) and say which
+ * of all known are wanted. E_INVAL: too many, a name too long, empty or twice.
+ */
+MUST_CHECK enum err destinations_plan(struct destination_set *d, const char *const *names, size_t n,
+    int32_t *ids, bool wanted[STORE_DESTINATIONS_MAX]);
 
 /* Can this batch follow what is stored? E_OK, E_EXISTS or E_GAP (agent/core/store.h, raw_put). */
 enum err batch_follows(uint64_t stored_end, const struct wire_batch *b, bool strict);
@@ -135,6 +140,9 @@ void probe_merge(struct probe_row *stored, const struct probe_row *given);
 
 /* Fill the part of the statistics that is in memory. */
 void common_stats(const struct store_common *c, struct store_stats *out);
+
+/* Tell of every status that rejected spans. */
+void common_rejected(const struct store_common *c, store_rejected_fn fn, void *ctx);
 
 /*
  * The time that ages are measured against.  A wall clock that leaps more than

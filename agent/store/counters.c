@@ -11,8 +11,10 @@ count_rejected(struct counters *n, enum signal s, int32_t status, uint64_t spans
 {
 	size_t last = STORE_REJECTED_MAX - SIGNAL_COUNT, i = 0;
 
+	if (status == 0)
+		i = last;
 	while (i < last && n->rejected[i].spans > 0 &&
-	    (n->rejected[i].signal != (int64_t)s || n->rejected[i].status != status))
+	       (n->rejected[i].signal != (int64_t)s || n->rejected[i].status != status))
 		i++;
 	if (i == last) { /* more kinds than places: each signal has one for the rest */
 		i = last + s;
@@ -101,14 +103,14 @@ lease_held(const struct lease_table *t, int64_t chunk, int32_t destination)
 	return false;
 }
 
-bool
-lease_any(const struct lease_table *t, int64_t chunk, int32_t except)
+size_t
+lease_count(const struct lease_table *t, int64_t chunk)
 {
+	size_t n = 0;
+
 	for (size_t i = 0; i < t->n; i++)
-		if (t->entries[i].chunk == chunk && !t->entries[i].settled &&
-		    t->entries[i].destination != except)
-			return true;
-	return false;
+		n += t->entries[i].chunk == chunk && !t->entries[i].settled;
+	return n;
 }
 
 enum err
@@ -143,6 +145,14 @@ lease_settled(struct lease_table *t, int64_t chunk, int32_t destination)
 }
 
 void
+lease_settled_all(struct lease_table *t, int64_t chunk)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (t->entries[i].chunk == chunk)
+			t->entries[i].settled = true;
+}
+
+void
 lease_forget(struct lease_table *t, int32_t destination)
 {
 	size_t kept = 0;
@@ -161,18 +171,44 @@ lease_in_flight(const struct lease_table *t, uint64_t out[SIGNAL_COUNT])
 		bool counted = t->entries[i].settled;
 
 		for (size_t k = 0; k < i && !counted; k++)
-			counted = t->entries[k].chunk == t->entries[i].chunk &&
-			    !t->entries[k].settled;
+			counted =
+			    t->entries[k].chunk == t->entries[i].chunk && !t->entries[k].settled;
 		if (!counted)
 			out[t->entries[i].signal] += t->entries[i].spans;
 	}
 }
 
-int
-destination_find(const struct destination_set *d, const char *name)
+static int
+find_name(const struct destination_set *d, const char *name)
 {
 	for (size_t i = 0; i < d->n; i++)
 		if (strcmp(d->names[i], name) == 0)
 			return (int)i;
 	return -1;
+}
+
+enum err
+destinations_plan(struct destination_set *d, const char *const *names, size_t n, int32_t *ids,
+    bool wanted[STORE_DESTINATIONS_MAX])
+{
+	memset(wanted, 0, STORE_DESTINATIONS_MAX * sizeof *wanted);
+	for (size_t i = 0; i < n; i++) {
+		int at = find_name(d, names[i]);
+		size_t len = strlen(names[i]);
+
+		if (len == 0 || len >= sizeof d->names[0])
+			return E_INVAL;
+		if (at < 0) {
+			if (d->n == STORE_DESTINATIONS_MAX)
+				return E_INVAL;
+			at = (int)d->n++;
+			memcpy(d->names[at], names[i], len + 1);
+			d->active[at] = false;
+		}
+		if (wanted[at])
+			return E_INVAL;
+		wanted[at] = true;
+		ids[i] = at + 1;
+	}
+	return E_OK;
 }

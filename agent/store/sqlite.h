@@ -54,7 +54,8 @@ sqlite_of(struct store *st)
 
 /* ---- db.c: file, pragmas, migrations ---------------------------------- */
 
-/* Open the file at path with all settings; the schema is current afterwards. *from as in the report. */
+/* Open the file at path with all settings; the schema is current afterwards. *from as in the
+ * report. */
 MUST_CHECK enum err db_open(const char *path, const struct store_limits *limits, sqlite3 **out,
     int *from, char error[STORE_ERROR_BYTES]);
 /* Bring an open database (any file, :memory: too) to the current schema in one transaction. */
@@ -62,8 +63,8 @@ MUST_CHECK enum err db_migrate(sqlite3 *db, int *from, char error[STORE_ERROR_BY
 /* Close without a checkpoint (keep_wal) or after one. */
 void db_close(sqlite3 *db, bool keep_wal);
 /* The file may be used: ours, a regular file, no link, closed to others. *size: -1 none. */
-MUST_CHECK enum err db_check_file(const char *dir, const char *path, int64_t *size,
-    char error[STORE_ERROR_BYTES]);
+MUST_CHECK enum err db_check_file(
+    const char *dir, const char *path, int64_t *size, char error[STORE_ERROR_BYTES]);
 enum err db_error(int rc); /* translate */
 
 /* ---- statement.c ------------------------------------------------------ */
@@ -165,8 +166,7 @@ enum err sqlite_lease(struct store *st, int32_t destination, bool fresh, uint64_
 enum err sqlite_settle(struct store *st, const struct settlement *g);
 void sqlite_unlease(struct store *st, int32_t destination);
 enum err sqlite_count_received(struct store *st, enum signal s, uint64_t spans);
-enum err sqlite_count_dropped(
-    struct store *st, enum signal s, enum drop_reason r, uint64_t spans);
+enum err sqlite_count_dropped(struct store *st, enum signal s, enum drop_reason r, uint64_t spans);
 enum err sqlite_count_sampled_out(struct store *st, enum signal s, uint64_t spans);
 enum err sqlite_maintain(struct store *st, uint64_t now_real_ns, bool idle);
 enum err sqlite_stats(struct store *st, struct store_stats *out);

@@ -9,18 +9,17 @@
 #include "agent/core/store.h"
 
 #define STORE_FILE_NAME   "buffer.db"
-#define STORE_LOCK_NAME   "lock"
 #define STORE_ERROR_BYTES 256
 
 /* What store_sqlite_open found; all zero: an ordinary file of this version. */
 struct store_open_report {
-	bool created;            /* there was no file */
-	bool zero_length;        /* there was one, and it was empty */
-	int migrated_from;       /* its user_version before, -1: not migrated */
-	bool quarantined;        /* damaged: moved aside, the rows below came over */
-	char moved_to[512];      /* where the damaged file is now */
+	bool created;                      /* there was no file */
+	bool zero_length;                  /* there was one, and it was empty */
+	int migrated_from;                 /* its user_version before, -1: not migrated */
+	bool quarantined;                  /* damaged: moved aside, the rows below came over */
+	char moved_to[512];                /* where the damaged file is now */
 	uint64_t rows_salvaged, rows_lost; /* rows with blobs */
-	uint64_t spans_lost;     /* now counted as dropped, `corrupt` */
+	uint64_t spans_lost;               /* now counted as dropped, `corrupt` */
 	char text[STORE_ERROR_BYTES]; /* one line for the log, "" when there is nothing to say */
 };
 
@@ -38,43 +37,36 @@ MUST_CHECK enum err store_sqlite_open(const char *dir, const struct store_limits
 /* The volatile store; cap_bytes bounds its memory (0: 64 MB). */
 MUST_CHECK enum err store_ram_new(const struct store_limits *limits, struct store **out);
 
-/* One line about the last failure of this store, "" when there was none; valid until the next call. */
+/* One line about the last failure of this store, "" when there was none; valid until the next call.
+ */
 const char *store_last_error(const struct store *st);
 
 /* Check now that the incremental counters equal a count over all rows (tests, verify). */
 MUST_CHECK enum err store_recount(struct store *st, bool *equal);
 
-/* ---- without a collector ---------------------------------------------- */
-
 /*
- * Take the lock of a data directory: a descriptor that holds it until closed
- * (O_CLOEXEC).  E_BUSY: *holder_pid has it.  The directory must exist.
- */
-MUST_CHECK enum err store_dir_lock(const char *dir, int *fd, int64_t *holder_pid);
-
-/*
- * A copy in memory of what the views need: probes, counters, deliveries and
- * the newest chunks up to max_bytes.  Takes the lock, reads, and lets go before
- * it returns.  E_NOTFOUND: no buffer there.  E_BUSY: a collector runs.
+ * ---- without a collector: the caller holds the data directory's lock ------
+ *
+ * A copy in memory of all that is good: probes, counters, deliveries, chunks.
+ * The file is closed again before it returns.  E_NOTFOUND: no buffer there.
  */
 MUST_CHECK enum err store_snapshot(
-    const char *dir, uint64_t max_bytes, struct store **out, char error[STORE_ERROR_BYTES]);
+    const char *dir, struct store **out, char error[STORE_ERROR_BYTES]);
 
 struct store_verify_report {
-	uint64_t raw, segments, chunks, probes; /* rows read and found good */
-	uint64_t bad;                           /* rows whose checksum differs or that cannot be read */
-	bool identity, recount;                 /* the counters add up; they equal the rows */
-	bool structure;                         /* SQLite's own check */
+	uint64_t rows; /* with blobs, read and found good */
+	uint64_t bad;  /* checksum differs, or not readable */
+	bool identity; /* received = sent + ... holds for each signal */
+	bool recount;  /* counters equal what the rows add up to */
 };
-typedef void (*store_verify_fn)(void *ctx, const char *table, int64_t id, const char *what);
-/* Read every row, changing nothing; fn hears of each bad one. */
-MUST_CHECK enum err store_verify(const char *dir, store_verify_fn fn, void *ctx,
-    struct store_verify_report *out, char error[STORE_ERROR_BYTES]);
+/* Read every row, changing nothing. */
+MUST_CHECK enum err store_verify(
+    const char *dir, struct store_verify_report *out, char error[STORE_ERROR_BYTES]);
 
-/* Walk all chunks, oldest first, then open segments (chunk id 0, created 0). */
+/* Walk all good chunks, newest first, as the views do. */
 MUST_CHECK enum err store_export(
     const char *dir, store_chunk_fn fn, void *ctx, char error[STORE_ERROR_BYTES]);
 
-/* Move the file aside and salvage every good row into a new one, wanted or not. */
+/* Move the file aside and bring every good row into a new one. */
 MUST_CHECK enum err store_repair(
-    const char *dir, struct store_open_report *report, char error[STORE_ERROR_BYTES]);
+    const char *dir, const struct store_limits *limits, struct store_open_report *report);
