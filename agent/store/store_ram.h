@@ -1,0 +1,88 @@
+/*
+ * store_ram.h - inside of the volatile store: rows in lists, an undo log for
+ * rollback.  The owner's thread only.
+ *
+ * Rows hang in doubly linked lists in order of their ids.  A row that leaves
+ * keeps its own links until the commit, so that undoing the log backwards puts
+ * it back exactly where it was.
+ */
+#pragma once
+
+#include "agent/store/common.h"
+
+enum ram_kind { RAM_PROBE, RAM_RAW, RAM_SEGMENT, RAM_CHUNK, RAM_META, RAM_KINDS };
+
+struct ram_row {
+	struct ram_row *prev, *next;
+	enum ram_kind kind;
+	int64_t id;
+	size_t bytes; /* counted against the cap */
+	bool queued;  /* chunk */
+	size_t delivery_count;
+	struct delivery_row deliveries[STORE_DESTINATIONS_MAX];
+	union {
+		struct probe_row probe;
+		struct raw_row raw;
+		struct segment_row segment;
+		struct chunk_row chunk;
+		struct {
+			char key[64];
+			uint8_t *value;
+			size_t bytes;
+		} meta;
+	} u;
+	uint8_t *blob; /* owned */
+};
+
+enum undo_kind { UNDO_INSERT, UNDO_REMOVE, UNDO_CHANGE };
+
+struct undo {
+	enum undo_kind kind;
+	struct ram_row *row;
+	struct ram_row *before; /* CHANGE: a copy, owned */
+};
+
+struct ram_store {
+	struct store_common c;
+	struct ram_row ends[RAM_KINDS]; /* sentinels */
+	int64_t last[RAM_KINDS];
+	uint64_t bytes;
+	uint64_t bytes_saved;
+	struct undo *log;
+	size_t log_count, log_cap;
+};
+
+static inline struct ram_store *
+ram_of(struct store *st)
+{
+	return (struct ram_store *)(void *)st;
+}
+
+/* A new row at the end of its list; the blob is copied. NULL: no memory. */
+struct ram_row *ram_insert(
+    struct ram_store *r, enum ram_kind kind, const uint8_t *blob, size_t bytes);
+MUST_CHECK enum err ram_remove(struct ram_store *r, struct ram_row *row);
+/* Remember the row as it is; call before changing its fields. */
+MUST_CHECK enum err ram_change(struct ram_store *r, struct ram_row *row);
+struct ram_row *ram_find(struct ram_store *r, enum ram_kind kind, int64_t id);
+/* The first row with an id above `after`. */
+struct ram_row *ram_after(struct ram_store *r, enum ram_kind kind, int64_t after);
+uint8_t *ram_copy(const uint8_t *p, size_t n);
+
+enum err ram_begin(struct store *st);
+enum err ram_commit(struct store *st);
+void ram_rollback(struct store *st);
+MUST_CHECK enum err ram_own_begin(struct ram_store *r, bool *own);
+enum err ram_own_end(struct ram_store *r, bool own, enum err e);
+MUST_CHECK enum err ram_make_space(struct ram_store *r, uint64_t bytes, uint64_t limit);
+
+enum err ram_chunk_put(struct store *st, struct chunk_row *c);
+enum err ram_split(struct store *st, int64_t id, struct chunk_row *a, struct chunk_row *b);
+enum err ram_destinations_set(struct store *st, const char *const *names, size_t n, int32_t *ids);
+enum err ram_lease(struct store *st, int32_t destination, bool fresh, uint64_t now_real_ns,
+    struct lease *out, uint64_t *next_real_ns);
+enum err ram_settle(struct store *st, const struct settlement *g);
+enum err ram_maintain(struct store *st, uint64_t now_real_ns, bool idle);
+enum err ram_chunks(struct store *st, store_chunk_fn fn, void *ctx);
+enum err ram_destination_stats(
+    struct store *st, int32_t destination, uint64_t *queued, uint64_t *oldest_real_ns);
