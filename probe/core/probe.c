@@ -260,8 +260,11 @@ comfymon_stats(struct comfymon_stats *out)
 	out->area_bytes = r->area_bytes;
 	for (unsigned i = 0; i < WIRE_LOSS_COUNT; i++)
 		out->losses[i] += atomic_load(&r->losses[i]);
-	out->spans = atomic_load(&r->spans);
-	out->records = out->spans + atomic_load(&r->others);
+	for (unsigned i = 0; i < RING_COUNTS; i++) {
+		out->spans += atomic_load(&r->counts[i].spans);
+		out->records += atomic_load(&r->counts[i].others);
+	}
+	out->records += out->spans;
 	out->open_slots_used = open_used(&probe.open);
 	out->strings = (uint32_t)atomic_load(r->arena_strings);
 	memcpy(out->probe_id, r->probe_id, sizeof out->probe_id);
