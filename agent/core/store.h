@@ -9,7 +9,11 @@
  *
  * Every change happens between store_begin and store_commit; commit returns
  * only when the change is durable (power loss included, SQLite) or held (RAM).
- * Any error inside a transaction: call store_rollback, nothing of it happened.
+ * Any error inside a transaction: call rollback, nothing of it happened; only
+ * E_EXISTS, E_GAP, E_NOTFOUND, E_INVAL and E_BUSY leave it usable as it was, and
+ * E_FULL of raw_put when commit then says E_OK.  A call outside a transaction is
+ * a transaction of its own.  After E_IO or E_CORRUPT the next begin opens the file
+ * anew, or moves it aside and salvages it; ids of rows stay what they were.
  *
  * Identity, per signal, in one snapshot: received = sent + sampled_out + queued
  * + in_flight + dropped{} + rejected{}; the unit is finished or unfinished
@@ -151,8 +155,10 @@ struct store_ops {
 	enum err (*commit)(struct store *st);
 	void (*rollback)(struct store *st);
 
-	/* Insert or refresh by probe_id (never lowers end, never reopens); fills p->id, p->end,
-	 * p->closed. */
+	/* Insert or refresh by probe_id (never lowers end, never reopens); p becomes the whole row
+	 * as stored.  An end beyond the stored one raises it: a hello whose ring was released
+	 * further than we remember, or a malformed batch stepped over.  attrs_bytes 0 keeps the
+	 * stored attributes; spans are counted by raw_put alone. */
 	enum err (*probe_put)(struct store *st, struct probe_row *p);
 	enum err (*probe_get)(
 	    struct store *st, const uint8_t probe_id[FRAME_PROBE_ID_BYTES], struct probe_row *out);
@@ -168,7 +174,10 @@ struct store_ops {
 	 * does not begin with a LOSS record that ends at its first record (nothing changed, ask
 	 * for p->end).  E_FULL: intake is stopped (cap less reserve, disk floor).
 	 * A batch that overlaps the end partly is E_GAP too.  `strict` false (a
-	 * client that never said hello): any first >= end is taken.
+	 * client that never said hello): any first >= end is taken.  p->id names the
+	 * probe; its end, losses, clocks and spans are filled in from the database
+	 * whatever the result.  E_STATE: the probe is closed.  Eviction comes before
+	 * E_FULL.
 	 */
 	enum err (*raw_put)(struct store *st, struct probe_row *p, const uint8_t *blob,
 	    size_t bytes, const struct wire_batch *b, bool strict, int64_t *id);
@@ -181,7 +190,9 @@ struct store_ops {
 	enum err (*segment_next)(struct store *st, int64_t after, struct segment_row *out);
 	enum err (*segment_delete)(struct store *st, int64_t id);
 
-	/* Insert a chunk and one queued delivery row for each active destination; fills c->id. */
+	/* Insert a chunk and one queued delivery row for each active destination; fills c->id.
+	 * Without destinations it is history at once and counts as sent.  The blob is copied; at
+	 * most 8 MB. What is queued already gets no row for a destination that comes later. */
 	enum err (*chunk_put)(struct store *st, struct chunk_row *c);
 
 	/*
@@ -194,17 +205,22 @@ struct store_ops {
 
 	/*
 	 * The next chunk for a destination that is due and not leased already:
-	 * newest first when `fresh`, else oldest first.  Leases live in memory; at
+	 * newest first when `fresh`, else oldest first.  out->probe is never NULL (only
+	 * its id is set when the row has gone).  A chunk that fails its checksum is
+	 * deleted, counted `corrupt`, and passed over.  Leases live in memory; at
 	 * start everything unsettled is queued again.  E_NOTFOUND: none due;
 	 * *next_real_ns then says when one will be (0: none at all).
 	 */
 	enum err (*lease)(struct store *st, int32_t destination, bool fresh, uint64_t now_real_ns,
 	    struct lease *out, uint64_t *next_real_ns);
+	/* E_NOTFOUND: no open row any more (evicted, split, destination removed): harmless. The
+	 * lease ends with the commit; a rollback leaves it held. */
 	enum err (*settle)(struct store *st, const struct settlement *s);
 	/* Forget all leases of a destination (its exporter stopped). */
 	void (*unlease)(struct store *st, int32_t destination);
 	/* Replace a leased chunk by two (413): both queued for all destinations that still await
-	 * it. */
+	 * it. Spans and signal must add up (E_INVAL). E_BUSY: another destination holds it now;
+	 * settle as RETRY, it will be split at the next try. */
 	enum err (*split)(
 	    struct store *st, int64_t chunk, struct chunk_row *a, struct chunk_row *b);
 
@@ -214,8 +230,9 @@ struct store_ops {
 	    struct store *st, enum signal s, enum drop_reason r, uint64_t spans);
 	enum err (*count_sampled_out)(struct store *st, enum signal s, uint64_t spans);
 
-	/* Evict by age and size (history first, then by class, oldest first), shrink the file a
-	 * slice, checkpoint. */
+	/* Evict by age and size (history first, then by class, oldest first; never what is leased),
+	 * shrink the file a slice, checkpoint. Outside a transaction. Call it every second or so,
+	 * with idle when nothing else is to do; a clock that leaps 30 days evicts nothing. */
 	enum err (*maintain)(struct store *st, uint64_t now_real_ns, bool idle);
 
 	enum err (*stats)(struct store *st, struct store_stats *out); /* one snapshot */

@@ -1,0 +1,266 @@
+/*
+ * damage_test.c - damaged, foreign, newer and empty files; kill -9 in the middle
+ * of commits.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/store/store.h"
+#include "tests/t.h"
+
+static char dir[64], file[96];
+
+static void
+wipe(void)
+{
+	char command[128];
+
+	snprintf(dir, sizeof dir, "/tmp/store_damage.%d", (int)getpid());
+	snprintf(file, sizeof file, "%s/%s", dir, STORE_FILE_NAME);
+	snprintf(command, sizeof command, "rm -rf %s", dir);
+	if (system(command) != 0)
+		abort();
+}
+
+static enum err
+put(struct store *st, struct probe_row *p, uint64_t at, size_t bytes)
+{
+	static uint8_t blob[65536];
+	struct wire_batch b = { .first = at, .end = at + 8, .span_count = 1, .real_ns = 1 };
+	int64_t id;
+
+	memset(blob, (int)(at / 8) & 0xff, bytes);
+	return st->ops->raw_put(st, p, blob, bytes, &b, true, &id);
+}
+
+static struct probe_row
+probe(struct store *st)
+{
+	struct probe_row p = { .pid = 1 };
+
+	memset(p.probe_id, 5, sizeof p.probe_id);
+	CHECK_EQ(st->ops->probe_put(st, &p), E_OK);
+	return p;
+}
+
+/* A buffer with n batches of one span each, closed in order. */
+static void
+make(int n)
+{
+	struct store_open_report report;
+	struct store *st;
+
+	wipe();
+	if (store_sqlite_open(dir, NULL, &st, &report) != E_OK)
+		abort();
+	CHECK_EQ(st->ops->begin(st), E_OK);
+	struct probe_row p = probe(st);
+	for (int i = 0; i < n; i++)
+		CHECK_EQ(put(st, &p, (uint64_t)i * 8, 40000), E_OK);
+	CHECK_EQ(st->ops->commit(st), E_OK);
+	st->ops->close(st);
+}
+
+static void
+poke(off_t at, int byte, size_t n)
+{
+	uint8_t page[16384];
+	int fd = open(file, O_WRONLY);
+
+	memset(page, byte, sizeof page);
+	CHECK(fd >= 0 && pwrite(fd, page, n, at) == (ssize_t)n);
+	close(fd);
+}
+
+/* Open, expect `rows` raw batches to be readable, identity to hold. */
+static void
+expect(int rows, bool quarantined)
+{
+	struct store_open_report report;
+	struct store_stats s;
+	struct store *st;
+	struct raw_row r = { 0 };
+	bool equal = false;
+	int n = 0;
+
+	enum err e = store_sqlite_open(dir, NULL, &st, &report);
+	CHECK_EQ(e, E_OK);
+	if (e != E_OK) {
+		fprintf(stderr, "%s\n", report.text);
+		return;
+	}
+	CHECK_EQ(report.quarantined, quarantined);
+	for (;;) {
+		e = st->ops->raw_next(st, r.id, &r);
+		if (e == E_CORRUPT)
+			continue;
+		if (e != E_OK)
+			break;
+		n++;
+		free(r.blob);
+	}
+	CHECK_EQ(e, E_NOTFOUND);
+	CHECK_EQ(n, rows);
+	CHECK_EQ(st->ops->stats(st, &s), E_OK);
+	CHECK(s.identity[SIGNAL_TRACE]);
+	CHECK_EQ(s.queued[SIGNAL_TRACE], rows);
+	CHECK_EQ(store_recount(st, &equal), E_OK);
+	CHECK(equal);
+	st->ops->close(st);
+	wipe();
+}
+
+TEST(an_untouched_file_opens_as_it_was)
+{
+	make(20);
+	expect(20, false);
+}
+
+TEST(a_zeroed_header_loses_no_row)
+{
+	make(20);
+	poke(0, 0, 100);
+	expect(20, true);
+}
+
+TEST(a_garbage_first_page_loses_no_row)
+{
+	make(20);
+	poke(0, 0xa5, 16384);
+	expect(20, true);
+}
+
+TEST(a_flipped_blob_costs_its_row_alone)
+{
+	struct stat st;
+
+	make(20);
+	CHECK_EQ(stat(file, &st), 0);
+	poke(st.st_size - 8000, 0x5a, 16);
+	expect(19, false);
+}
+
+TEST(an_empty_file_is_begun_anew)
+{
+	struct store_open_report report;
+	struct store *st;
+
+	make(1);
+	CHECK_EQ(truncate(file, 0), 0);
+	CHECK_EQ(store_sqlite_open(dir, NULL, &st, &report), E_OK);
+	CHECK(report.zero_length && !report.created);
+	st->ops->close(st);
+	wipe();
+}
+
+TEST(a_newer_or_foreign_file_is_refused_unharmed)
+{
+	struct store_open_report report;
+	struct store *st;
+	struct stat before, after;
+
+	make(3);
+	uint8_t version[4] = { 0, 0, 0, 99 };
+	int fd = open(file, O_WRONLY);
+	CHECK_EQ(pwrite(fd, version, 4, 60), 4);
+	close(fd);
+	CHECK_EQ(stat(file, &before), 0);
+	CHECK_EQ(store_sqlite_open(dir, NULL, &st, &report), E_STATE);
+	CHECK_EQ(stat(file, &after), 0);
+	CHECK(before.st_mtim.tv_nsec == after.st_mtim.tv_nsec && before.st_size == after.st_size);
+	wipe();
+}
+
+TEST(a_symlink_or_an_open_mode_is_refused)
+{
+	struct store_open_report report;
+	struct store *st;
+
+	make(1);
+	CHECK_EQ(chmod(file, 0644), 0);
+	CHECK_EQ(store_sqlite_open(dir, NULL, &st, &report), E_PERM);
+	CHECK_EQ(unlink(file), 0);
+	CHECK_EQ(symlink("/etc/passwd", file), 0);
+	CHECK_EQ(store_sqlite_open(dir, NULL, &st, &report), E_PERM);
+	wipe();
+}
+
+/* The child commits one batch after another and says so in a pipe, until it is killed. */
+static void
+child(int out)
+{
+	struct store_open_report report;
+	struct store *st;
+
+	if (store_sqlite_open(dir, NULL, &st, &report) != E_OK)
+		_exit(2);
+	struct probe_row p = probe(st);
+	for (;;) {
+		uint64_t end = p.end;
+
+		if (st->ops->begin(st) != E_OK || put(st, &p, end, 3000) != E_OK ||
+		    st->ops->commit(st) != E_OK)
+			_exit(3);
+		end = p.end;
+		if (write(out, &end, sizeof end) != sizeof end)
+			_exit(4);
+	}
+}
+
+TEST(nothing_acknowledged_is_lost_by_kill)
+{
+	struct store_open_report report;
+	struct store *st;
+	uint64_t acked = 0, end;
+	int kills = 0;
+
+	wipe();
+	for (int i = 0; i < 40; i++) {
+		int fds[2], status;
+
+		CHECK_EQ(pipe(fds), 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			close(fds[0]);
+			child(fds[1]);
+		}
+		close(fds[1]);
+		usleep((useconds_t)(5000 + (i * 7919) % 20000));
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		kills += WIFSIGNALED(status);
+		while (read(fds[0], &end, sizeof end) == sizeof end)
+			acked = end;
+		close(fds[0]);
+	}
+	CHECK_EQ(kills, 40);
+	CHECK(acked > 0);
+	CHECK_EQ(store_sqlite_open(dir, NULL, &st, &report), E_OK);
+	CHECK(!report.quarantined);
+	struct probe_row p = probe(st);
+	CHECK(p.end >= acked);
+	CHECK(p.end <= acked + 8 * 40); /* each kill may fall between commit and word */
+	struct store_stats s;
+	CHECK_EQ(st->ops->stats(st, &s), E_OK);
+	CHECK_EQ(s.queued[SIGNAL_TRACE], p.end / 8);
+	CHECK(s.identity[SIGNAL_TRACE]);
+	st->ops->close(st);
+	wipe();
+}
+
+int
+main(void)
+{
+	RUN(an_untouched_file_opens_as_it_was);
+	RUN(a_zeroed_header_loses_no_row);
+	RUN(a_garbage_first_page_loses_no_row);
+	RUN(a_flipped_blob_costs_its_row_alone);
+	RUN(an_empty_file_is_begun_anew);
+	RUN(a_newer_or_foreign_file_is_refused_unharmed);
+	RUN(a_symlink_or_an_open_mode_is_refused);
+	RUN(nothing_acknowledged_is_lost_by_kill);
+	return t_done();
+}
