@@ -341,13 +341,13 @@ intake_backlog(struct pipeline *p)
 		if (e == E_OK)
 			e = p->store->ops->raw_delete(p->store, p->backlog_ids[i]);
 	}
+	if (clock_mono_ns() < p->backlog_mono_ns)
+		return e;
 	while (e == E_OK && p->backlog && p->backlog_count < PIPELINE_BACKLOG_ROWS &&
 	       bytes < PIPELINE_GROUP_BYTES) {
 		struct raw_row raw;
 		bool fed = false;
 
-		if ((e = pipeline_begin(p)) != E_OK)
-			break;
 		e = p->store->ops->raw_next(p->store, p->backlog_after, &raw);
 		if (e == E_NOTFOUND) {
 			p->backlog = false;
@@ -362,13 +362,17 @@ intake_backlog(struct pipeline *p)
 
 		struct probe_row row, *known;
 
-		e = p->store->ops->probe_by_row(p->store, raw.probe, &row);
+		e = pipeline_begin(p);
+		if (e == E_OK)
+			e = p->store->ops->probe_by_row(p->store, raw.probe, &row);
 		if (e == E_OK)
 			e = pipeline_probe_known(p, &row, &known);
 		if (e == E_OK)
 			e = feed(p, &raw, &fed);
 		bytes += raw.blob_bytes;
 		free(raw.blob);
+		if (e == E_OK && !fed)
+			p->backlog_mono_ns = clock_mono_ns() + NS_PER_S; /* it cannot now */
 		if (e != E_OK || !fed)
 			break;
 		p->backlog_ids[p->backlog_count++] = raw.id;

@@ -250,6 +250,8 @@ next_deadline(const struct pipeline *p)
 		return p->retry_mono_ns;
 	t = earliest(t, p->step_mono_ns);
 	t = earliest(t, p->lease_mono_ns);
+	if (p->backlog)
+		t = p->backlog_mono_ns != 0 ? earliest(t, p->backlog_mono_ns) : 0;
 	return p->full ? earliest(t, p->maintain_mono_ns) : t;
 }
 
@@ -273,12 +275,13 @@ loop(void *arg)
 		maintain(p, !worked);
 		note_quiet(p);
 		if (waker_stopped(&p->waker)) {
-			if (p->draining && (!worked || p->retry_mono_ns != 0))
+			if (p->draining &&
+			    (!worked || p->retry_mono_ns != 0 || p->backlog_mono_ns > now))
 				break;
 			p->draining = true;
 			continue;
 		}
-		if (!worked && !(p->backlog && p->retry_mono_ns == 0))
+		if (!worked)
 			waker_wait(&p->waker, next_deadline(p));
 	}
 	pthread_mutex_lock(&p->lock);

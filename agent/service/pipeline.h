@@ -71,6 +71,7 @@ struct pipeline {
 	size_t gone_count;
 	uint64_t turn;
 	bool full;                 /* intake is paused */
+	uint64_t backlog_mono_ns;  /* the processor could not take a row: not before; 0 none */
 	uint64_t retry_mono_ns;    /* after a failure: not before; 0 none */
 	uint64_t step_mono_ns;     /* the processor wants a call then; 0 none */
 	uint64_t lease_mono_ns;    /* a delivery is due then; 0 none */
