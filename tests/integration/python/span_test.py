@@ -1,0 +1,191 @@
+"""Spans as Python code sees them, read back from the ring file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import subprocess
+import sys
+import threading
+import unittest
+
+from base import Case, _comfymon, only, rings
+from ringfile import LOCAL_ROOT
+
+trace = _comfymon.trace
+
+
+class Spans(Case):
+    def test_a_block_is_one_span(self) -> None:
+        with trace("op", resource="GET /x", service="svc", type="web") as span:
+            self.assertIs(_comfymon.current(), span)
+        self.assertIsNone(_comfymon.current())
+        found = self.spans()["op"]
+        self.assertEqual((found.resource, found.service, found.type), ("GET /x", "svc", "web"))
+        self.assertEqual((found.trace_id, found.span_id, found.parent_id), (span.trace_id, span.span_id, 0))
+        self.assertTrue(found.flags & LOCAL_ROOT)
+        self.assertFalse(found.error)
+        self.assertGreater(found.trace_id >> 96, 1_600_000_000)
+
+    def test_an_inner_block_is_a_child_with_its_parents_service(self) -> None:
+        with trace("outer", service="svc") as outer:
+            with trace("inner"):
+                self.assertEqual(_comfymon.current_ids()[0], outer.trace_id)
+        inner = self.spans()["inner"]
+        self.assertEqual((inner.trace_id, inner.parent_id, inner.service), (outer.trace_id, outer.span_id, "svc"))
+        self.assertFalse(inner.flags & LOCAL_ROOT)
+
+    def test_tags_go_where_datadog_puts_them(self) -> None:
+        with trace("op") as span:
+            span.set_tag("text", "värde")
+            span.set_tag("whole", 7)
+            span.set_tag("part", -1.25)
+            span.set_tag("yes", True)
+            span.set_tag("huge", 2**60)
+            span.set_tag("object", [1])
+            span.set_tag("http.status_code", 200)
+            span.set_tag("again", 1)
+            span.set_tag("again", "now a text")
+            span.set_metric("size", 1e12)
+        found = self.spans()["op"]
+        self.assertEqual(found.meta, {"text": "värde", "yes": "True", "huge": str(2**60), "object": "[1]",
+                                      "http.status_code": "200", "again": "now a text"})
+        self.assertEqual(found.metrics, {"whole": 7, "part": -1.25, "size": 1e12})
+
+    def test_many_long_tags_are_kept_up_to_a_limit(self) -> None:
+        with trace("op") as span:
+            for i in range(40):
+                span.set_tag(f"key{i}", "x" * 2000)
+        found = self.spans()["op"]
+        self.assertGreater(len(found.meta), 15)
+        self.assertLess(len(found.meta), 40)
+
+    def test_an_exception_marks_the_span_and_goes_on(self) -> None:
+        def inner() -> None:
+            raise ValueError("no such thing")
+
+        with self.assertRaises(ValueError):
+            with trace("op"):
+                inner()
+        found = self.spans()["op"]
+        self.assertTrue(found.error)
+        self.assertEqual(found.meta["error.type"], "builtins.ValueError")
+        self.assertEqual(found.meta["error.message"], "no such thing")
+        self.assertIn(", in inner", found.meta["error.stack"])
+        self.assertNotIn("raise ValueError", found.meta["error.stack"])
+
+    def test_messages_can_be_kept_out(self) -> None:
+        os.environ["COMFYMON_ERROR_MESSAGE"] = "0"
+        self.addCleanup(os.environ.pop, "COMFYMON_ERROR_MESSAGE")
+        _comfymon.stop(0)
+        _comfymon.start(run_dir=self.folder, sender=False)
+        with self.assertRaises(KeyError):
+            with trace("op"):
+                raise KeyError("secret")
+        found = only([s for ring in rings(self.folder) for s in ring.spans()])
+        self.assertNotIn("error.message", found.meta)
+        self.assertEqual(found.meta["error.type"], "builtins.KeyError")
+
+    def test_a_clean_exit_is_no_error(self) -> None:
+        with self.assertRaises(SystemExit):
+            with trace("op"):
+                sys.exit(0)
+        self.assertFalse(self.spans()["op"].error)
+
+    def test_blocks_that_overlap_leave_nothing_current(self) -> None:
+        a, b = trace("a"), trace("b")
+        a.__enter__()
+        b.__enter__()
+        a.__exit__(None, None, None)
+        b.__exit__(None, None, None)
+        self.assertIsNone(_comfymon.current())
+        self.assertEqual(self.spans()["b"].parent_id, a.span_id)
+
+    def test_off_costs_no_error(self) -> None:
+        _comfymon.stop(0)
+        with trace("op") as span:
+            span.set_tag("a", 1)
+        self.assertEqual((span.trace_id, span.span_id), (0, 0))
+
+
+class Contexts(Case):
+    def test_tasks_inherit_the_span_and_do_not_disturb_each_other(self) -> None:
+        async def work(i: int) -> int:
+            with trace(f"work{i}"):
+                await asyncio.sleep(0.001)
+            return i
+
+        async def main() -> None:
+            with trace("main"):
+                await asyncio.gather(*(asyncio.ensure_future(work(i)) for i in range(4)))
+
+        asyncio.run(main())
+        found = self.spans()
+        for i in range(4):
+            self.assertEqual(found[f"work{i}"].parent_id, found["main"].span_id)
+
+    def test_a_thread_starts_empty_and_a_copied_context_carries_the_span(self) -> None:
+        with trace("main") as span:
+            context = contextvars.copy_context()
+            for name, run in (("bare", self._work), ("copied", lambda n: context.run(self._work, n))):
+                thread = threading.Thread(target=run, args=(name,))
+                thread.start()
+                thread.join()
+        found = self.spans()
+        self.assertEqual(found["bare"].parent_id, 0)
+        self.assertEqual(found["copied"].parent_id, span.span_id)
+
+    def _work(self, name: str) -> None:
+        with trace(name):
+            pass
+
+    def test_a_span_of_a_parent_is_not_written_by_its_fork(self) -> None:
+        with trace("parent"):
+            pid = os.fork()
+            if pid == 0:
+                with trace("child"):
+                    pass
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        names = sorted(s.name for ring in rings(self.folder) for s in ring.spans())
+        self.assertEqual(names, ["child", "parent"])
+
+    def test_exec_in_place_starts_a_new_ring(self) -> None:
+        code = ("import sys, os; sys.path[:0] = {path!r}; import _comfymon as c\n"
+                "assert c.start(run_dir={folder!r}, sender=False)\n"
+                "with c.trace('round' + sys.argv[1]): pass\n"
+                "if sys.argv[1] == '1': os.execv(sys.executable, [sys.executable, '-c', sys.argv[2], '2', ''])\n")
+        code = code.format(path=sys.path[:2], folder=self.folder)
+        subprocess.run([sys.executable, "-c", code, "1", code], check=True, timeout=20)
+        names = sorted(s.name for ring in rings(self.folder) for s in ring.spans())
+        self.assertEqual(names, ["round1", "round2"])
+
+
+class Identity(Case):
+    def test_the_environment_is_in_the_ring(self) -> None:
+        given = {"DD_SERVICE": "svc", "DD_ENV": "test", "DD_TRACE_SAMPLE_RATE": "1.5", "DD_API_KEY": "k" * 32}
+        for key, value in given.items():
+            os.environ[key] = value
+            self.addCleanup(os.environ.pop, key)
+        _comfymon.stop(0)
+        _comfymon.start(run_dir=self.folder, sender=False)
+        attrs = only(rings(self.folder)).attrs()
+        self.assertEqual((attrs["service"], attrs["env"], attrs["language"]), ("svc", "test", "python"))
+        self.assertEqual(attrs["pid"], str(os.getpid()))
+        self.assertRegex(attrs["runtime_id"], "^[0-9a-f]{32}$")
+        self.assertNotIn("sample_rate", attrs)
+        self.assertNotIn("k" * 32, str(attrs))
+        self.assertIn("DD_TRACE_SAMPLE_RATE: not a number from 0 to 1", _comfymon.warnings())
+
+    def test_it_can_be_switched_off(self) -> None:
+        os.environ["DD_TRACE_ENABLED"] = "false"
+        self.addCleanup(os.environ.pop, "DD_TRACE_ENABLED")
+        _comfymon.stop(0)
+        self.assertFalse(_comfymon.start(run_dir=self.folder, sender=False))
+        self.assertEqual(_comfymon.status()["reason"], "DD_TRACE_ENABLED")
+
+
+if __name__ == "__main__":
+    unittest.main()
