@@ -42,6 +42,7 @@ struct step {
 	uint64_t sampled_out; /* spans decided out and not forwarded */
 	uint64_t dropped[DROP_REASONS];
 	uint64_t received; /* spans born here: unfinished spans made of lost opens */
+	uint64_t repeats;  /* spans of the raw batches that were here already: take off `received` */
 	uint64_t next_ms;  /* call again after this long even without input; 0 none */
 };
 
@@ -53,6 +54,10 @@ MUST_CHECK enum err processor_probe(struct processor *p, const struct probe_row 
 /* The probe's ring is gone: its open spans end as `lost` unless salvage closed them. */
 MUST_CHECK enum err processor_probe_gone(struct processor *p, int64_t probe);
 MUST_CHECK enum err processor_restore(struct processor *p, const struct segment_row *s);
+/*
+ * E_INVAL: malformed as a whole, nothing was taken, the caller counts its spans
+ * as dropped. E_NOMEM: feed the same batch again later, it goes on where it stopped.
+ */
 MUST_CHECK enum err processor_feed(struct processor *p, const struct raw_row *raw);
 MUST_CHECK enum err processor_step(
     struct processor *p, uint64_t now_mono_ns, uint64_t now_real_ns, const struct step **out);
@@ -67,3 +72,12 @@ typedef void (*processor_open_fn)(
     void *ctx, const struct wire_trace *t, const uint8_t *dict, size_t dict_bytes, int64_t probe);
 void processor_open_traces(struct processor *p, processor_open_fn fn, void *ctx);
 uint64_t processor_open_spans(const struct processor *p);
+
+/* Since the start, for status and metrics; `now` of what is held. */
+struct processor_stats {
+	uint64_t traces_now, spans_now, memory_now;
+	uint64_t repeats, unknown_records, malformed_batches, malformed_records;
+	uint64_t partial_flushes, cap_flushes, kept_failures, lost_spans, rewrites;
+	char last_problem[160]; /* of a probe's rules or a batch */
+};
+void processor_stats(const struct processor *p, struct processor_stats *out);

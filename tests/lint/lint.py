@@ -94,8 +94,9 @@ def check_sizes() -> list[str]:
     found = []
     for path in tracked("*.c", "*.h", "*.py"):
         lines = len(path.read_text(errors="replace").splitlines())
-        if lines > 600:
-            found.append(f"{path.relative_to(ROOT)}: {lines} lines, more than 600")
+        limit = 800 if path.relative_to(ROOT).parts[0] == "tests" else 600
+        if lines > limit:
+            found.append(f"{path.relative_to(ROOT)}: {lines} lines, more than {limit}")
     if shutil.which("ctags") is None:
         return found
     names = [str(p) for p in sources() if p.suffix == ".c"]
