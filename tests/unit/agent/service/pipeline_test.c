@@ -1,0 +1,411 @@
+/*
+ * pipeline_test.c - the pipeline with the real store and receiver, between a
+ * processor and an exporter that are made here and do as they are told.
+ */
+#include "tests/t.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/service/pipeline.h"
+#include "agent/store/store.h"
+#include "tests/unit/agent/receiver/peer.h"
+
+/* ---- a processor: one chunk for each batch ------------------------------ */
+
+#define FED_MAX 4096
+
+struct processor {
+	struct chunk_row chunks[64];
+	size_t count;
+	struct step step;
+	uint64_t fed_first[FED_MAX];
+	size_t fed;
+	unsigned commits, aborts;
+};
+
+static _Atomic bool refuse_feed;
+static struct processor the_processor;
+static uint8_t empty_bundle[BUNDLE_FIXED_BYTES];
+
+enum err
+processor_probe(struct processor *p, const struct probe_row *probe)
+{
+	(void)p;
+	return probe->id > 0 ? E_OK : E_INVAL;
+}
+
+enum err
+processor_probe_gone(struct processor *p, int64_t probe)
+{
+	(void)p;
+	(void)probe;
+	return E_OK;
+}
+
+enum err
+processor_restore(struct processor *p, const struct segment_row *s)
+{
+	(void)p;
+	(void)s;
+	return E_OK;
+}
+
+enum err
+processor_feed(struct processor *p, const struct raw_row *raw)
+{
+	struct wire_bundle b = { .span_count = raw->spans };
+	struct wire_error err;
+	struct wire_batch check;
+
+	if (refuse_feed || p->count == 64 || p->fed == FED_MAX)
+		return E_FULL;
+	if (wire_batch_check(raw->blob, raw->blob_bytes, &check, &err) != 0)
+		return E_CORRUPT;
+	wire_bundle_seal(empty_bundle, &b);
+	p->fed_first[p->fed++] = raw->first;
+	p->chunks[p->count++] = (struct chunk_row){ .probe = raw->probe,
+		.class = CHUNK_NORMAL,
+		.spans = raw->spans,
+		.traces = 1,
+		.created_real_ns = clock_real_ns(),
+		.blob = empty_bundle,
+		.blob_bytes = sizeof empty_bundle };
+	return E_OK;
+}
+
+enum err
+processor_step(struct processor *p, uint64_t mono, uint64_t real, const struct step **out)
+{
+	(void)mono;
+	(void)real;
+	p->step = (struct step){ .chunks = p->chunks, .chunk_count = p->count };
+	*out = &p->step;
+	return E_OK;
+}
+
+void
+processor_commit(struct processor *p)
+{
+	p->count = 0;
+	p->commits++;
+}
+
+void
+processor_abort(struct processor *p)
+{
+	p->aborts++;
+}
+
+uint64_t
+processor_open_spans(const struct processor *p)
+{
+	return p->count;
+}
+
+enum err
+processor_agent_rates(struct processor *p, const char *json, size_t n)
+{
+	(void)p;
+	(void)json;
+	return n > 0 ? E_OK : E_INVAL;
+}
+
+/* ---- an exporter that succeeds at once ---------------------------------- */
+
+struct exporter {
+	struct settlement done[256];
+	size_t count;
+	_Atomic unsigned given;
+};
+
+static struct exporter the_exporter;
+
+uint32_t
+exporter_wants(struct exporter *e, size_t i, bool *fresh)
+{
+	*fresh = true;
+	return i == 0 && e->count < 256 ? 1 : 0;
+}
+
+enum err
+exporter_give(struct exporter *e, size_t i, struct lease *l)
+{
+	(void)i;
+	e->done[e->count++] = (struct settlement){ .chunk = l->chunk.id,
+		.destination = l->destination,
+		.kind = SETTLE_SENT,
+		.status = 200 };
+	e->given++;
+	lease_free(l);
+	return E_OK;
+}
+
+enum err
+exporter_take(struct exporter *e, struct export_result *out)
+{
+	if (e->count == 0)
+		return E_NOTFOUND;
+	memset(out, 0, sizeof *out);
+	out->s = e->done[--e->count];
+	return E_OK;
+}
+
+void
+exporter_status(struct exporter *e, size_t i, struct destination_status *out)
+{
+	(void)i;
+	memset(out, 0, sizeof *out);
+	out->state = DEST_OK;
+	out->sent_requests = e->given;
+}
+
+/* ---- the house ----------------------------------------------------------- */
+
+static char dir[64];
+static uint8_t frame[FRAME_MAX_BYTES];
+static struct pipeline *p;
+static struct destination_options destination = { .name = "here", .kind = DEST_FILE };
+
+static bool
+begin(void)
+{
+	struct store_open_report report;
+	struct store_limits limits = { 0 };
+	struct receiver_options r = {
+		.run_dir = dir, .handshake_ms = 5000, .max_connections = 4, .inbox_bytes = 1 << 22
+	};
+
+	memset(&the_processor, 0, sizeof the_processor);
+	memset(&the_exporter, 0, sizeof the_exporter);
+	p = calloc(1, sizeof *p);
+	p->processor = &the_processor;
+	p->exporter = &the_exporter;
+	p->destinations = &destination;
+	p->destination_count = 1;
+	p->run_dir = p->data_dir = dir;
+	return store_sqlite_open(dir, &limits, &p->store, &report) == E_OK &&
+	       receiver_new(&r, pipeline_wake, p, &p->receiver) == E_OK &&
+	       pipeline_init(p) == E_OK && pipeline_start(p) == E_OK &&
+	       receiver_start(p->receiver) == E_OK;
+}
+
+static void
+end(void)
+{
+	pipeline_stop(p);
+	receiver_free(p->receiver);
+	pipeline_fini(p);
+	p->store->ops->close(p->store);
+	free(p);
+}
+
+static struct status_snapshot *
+status(void)
+{
+	static struct status_snapshot s;
+
+	CHECK_EQ(pipeline_status(p, &s), E_OK);
+	return &s;
+}
+
+/* Until that many spans are sent, at most five seconds. */
+static struct status_snapshot *
+status_when_sent(uint64_t spans)
+{
+	struct status_snapshot *s = status();
+
+	for (int i = 0; i < 500 && s->store.sent[SIGNAL_TRACE] < spans; i++) {
+		usleep(10000);
+		s = status();
+	}
+	return s;
+}
+
+static int
+connect_with_hello(uint8_t id)
+{
+	struct wire_stored s;
+	int fd = peer_connect(dir);
+
+	CHECK(peer_handshake(fd));
+	CHECK(peer_frame(fd, frame, peer_hello(frame, sizeof frame, id)));
+	CHECK(peer_stored(fd, &s, 5000));
+	return fd;
+}
+
+TEST(stores_answers_and_delivers_what_a_probe_sends)
+{
+	uint64_t at = 0;
+	struct wire_stored s = { .end = 0 };
+
+	REQUIRE(begin());
+
+	int fd = connect_with_hello(1);
+
+	for (int i = 0; i < 20; i++)
+		CHECK(peer_frame(fd, frame, peer_batch(frame, 1, at, 10, &at)));
+	while (s.end < at)
+		REQUIRE(peer_stored(fd, &s, 5000));
+	CHECK_EQ(s.status, STORED_OK);
+
+	struct status_snapshot *st = status_when_sent(200);
+
+	CHECK_EQ(st->store.received[SIGNAL_TRACE], 200);
+	CHECK_EQ(st->store.sent[SIGNAL_TRACE], 200);
+	CHECK(st->store.identity[SIGNAL_TRACE]);
+	CHECK_EQ(st->store.raw_rows, 0);
+	CHECK_EQ(st->probe_count, 1);
+	CHECK(st->probes[0].alive);
+	CHECK_EQ(st->state, AGENT_OK);
+	close(fd);
+	end();
+}
+
+TEST(a_repeat_is_answered_and_counted_once_and_a_gap_says_where_to_go_on)
+{
+	uint64_t at = 0, next;
+	struct wire_stored s;
+
+	REQUIRE(begin());
+
+	uint64_t before = status()->store.received[SIGNAL_TRACE];
+	int fd = connect_with_hello(2);
+
+	for (int i = 0; i < 2; i++) {
+		CHECK(peer_frame(fd, frame, peer_batch(frame, 2, 0, 10, &at)));
+		REQUIRE(peer_stored(fd, &s, 5000));
+		CHECK_EQ(s.status, STORED_OK);
+		CHECK_EQ(s.end, at);
+	}
+	CHECK(peer_frame(fd, frame, peer_batch(frame, 2, at + 960, 10, &next)));
+	REQUIRE(peer_stored(fd, &s, 5000));
+	CHECK_EQ(s.status, STORED_WANTED);
+	CHECK_EQ(s.end, at);
+
+	struct status_snapshot *st = status();
+
+	CHECK_EQ(st->store.received[SIGNAL_TRACE] - before, 10);
+	CHECK_EQ(st->work.repeats, 1);
+	CHECK_EQ(st->work.gaps, 1);
+	close(fd);
+	end();
+}
+
+TEST(a_batch_of_wrong_content_is_counted_and_the_stream_goes_on_behind_it)
+{
+	uint64_t at = 0;
+	struct wire_stored s;
+	struct wire_batch b;
+	struct wire_error err;
+
+	REQUIRE(begin());
+
+	uint64_t before = status()->store.dropped[SIGNAL_TRACE][DROP_MALFORMED];
+	int fd = connect_with_hello(3);
+	size_t n = peer_batch(frame, 3, 0, 10, &at);
+
+	REQUIRE(wire_batch_peek(frame, n, &b, &err) == 0);
+	b.record_count = 9;
+	wire_batch_seal(frame, &b);
+	CHECK(peer_frame(fd, frame, n));
+	REQUIRE(peer_stored(fd, &s, 5000));
+	CHECK_EQ(s.status, STORED_MALFORMED);
+	CHECK_EQ(s.end, at);
+	CHECK(peer_frame(fd, frame, peer_batch(frame, 3, at, 10, &at)));
+	REQUIRE(peer_stored(fd, &s, 5000));
+	CHECK_EQ(s.status, STORED_OK);
+
+	struct status_snapshot *st = status();
+
+	CHECK_EQ(st->store.dropped[SIGNAL_TRACE][DROP_MALFORMED] - before, 10);
+	CHECK(st->store.identity[SIGNAL_TRACE]);
+	close(fd);
+	end();
+}
+
+TEST(batches_wait_in_the_store_in_order_while_the_processor_cannot_take_them)
+{
+	uint64_t at = 0;
+	struct wire_stored s = { .end = 0 };
+
+	REQUIRE(begin());
+
+	uint64_t sent = status()->store.sent[SIGNAL_TRACE];
+	int fd = connect_with_hello(4);
+
+	refuse_feed = true;
+	for (int i = 0; i < 10; i++)
+		CHECK(peer_frame(fd, frame, peer_batch(frame, 4, at, 10, &at)));
+	while (s.end < at)
+		REQUIRE(peer_stored(fd, &s, 5000));
+	CHECK_EQ(status()->store.raw_rows, 10);
+	end(); /* and over a restart */
+	refuse_feed = false;
+	close(fd);
+	REQUIRE(begin());
+
+	struct status_snapshot *st = status_when_sent(sent + 100);
+
+	CHECK_EQ(st->store.sent[SIGNAL_TRACE], sent + 100);
+	CHECK_EQ(st->store.raw_rows, 0);
+	CHECK_EQ(the_processor.fed, 10);
+	for (size_t i = 1; i < the_processor.fed; i++)
+		CHECK(the_processor.fed_first[i] > the_processor.fed_first[i - 1]);
+	end();
+}
+
+static enum err
+slow(void *ctx, struct store *st, struct processor *processor)
+{
+	(void)st;
+	(void)processor;
+	usleep(100000);
+	*(int *)ctx = 1;
+	return E_EXISTS;
+}
+
+TEST(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline)
+{
+	int ran = 0;
+
+	REQUIRE(begin());
+	CHECK_EQ(pipeline_query(p, slow, &ran, 20), E_EXISTS);
+	CHECK_EQ(ran, 1);
+	pipeline_stop(p);
+	CHECK_EQ(pipeline_query(p, slow, &ran, 20), E_STATE);
+	end();
+}
+
+TEST(sleeps_when_nothing_happens)
+{
+	REQUIRE(begin());
+	usleep(300000);
+
+	uint64_t turns = status()->work.turns;
+
+	usleep(1500000);
+	CHECK(status()->work.turns - turns <= 2); /* the question itself is one */
+	end();
+}
+
+int
+main(void)
+{
+	char command[128];
+
+	snprintf(dir, sizeof dir, "/tmp/pipelinetest-%d", (int)getpid());
+	mkdir(dir, 0700);
+	log_set_level(LOG_ERROR);
+	RUN(stores_answers_and_delivers_what_a_probe_sends);
+	RUN(a_repeat_is_answered_and_counted_once_and_a_gap_says_where_to_go_on);
+	RUN(a_batch_of_wrong_content_is_counted_and_the_stream_goes_on_behind_it);
+	RUN(batches_wait_in_the_store_in_order_while_the_processor_cannot_take_them);
+	RUN(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline);
+	RUN(sleeps_when_nothing_happens);
+	snprintf(command, sizeof command, "rm -rf '%s'", dir);
+	return system(command) != 0 || t_done();
+}
