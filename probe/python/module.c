@@ -259,6 +259,19 @@ stop_at_exit(PyObject *module)
 	return done != NULL ? 0 : -1;
 }
 
+/* `import comfymon` works for everybody in the process, whatever file we were loaded from. */
+static int
+publish(PyObject *module)
+{
+	static const char *const names[] = { "_comfymon", "comfymon" };
+	PyObject *modules = PyImport_GetModuleDict();
+	for (int i = 0; i < 2; i++)
+		if (PyDict_GetItemString(modules, names[i]) == NULL &&
+		    PyDict_SetItemString(modules, names[i], module) < 0)
+			return -1;
+	return 0;
+}
+
 static int
 module_exec(PyObject *module)
 {
@@ -273,7 +286,7 @@ module_exec(PyObject *module)
 		    PyExc_ImportError, "comfymon runs in the main interpreter of a process only");
 		return -1;
 	}
-	if (span_setup(module) < 0 ||
+	if (publish(module) < 0 || span_setup(module) < 0 ||
 	    PyModule_AddStringConstant(module, "__version__", COMFYMON_VERSION) < 0)
 		return -1;
 	if (!ready && (hook_setup() < 0 || stop_at_exit(module) < 0))

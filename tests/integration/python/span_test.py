@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 import unittest
 
 from base import Case, _comfymon, only, rings
@@ -161,6 +163,37 @@ class Contexts(Case):
         subprocess.run([sys.executable, "-c", code, "1", code], check=True, timeout=20)
         names = sorted(s.name for ring in rings(self.folder) for s in ring.spans())
         self.assertEqual(names, ["round1", "round2"])
+
+
+class Lasting(Case):
+    def test_other_nodes_import_it_by_its_public_name(self) -> None:
+        import comfymon
+
+        self.assertIs(comfymon.trace, _comfymon.trace)
+
+    def test_many_spans_leave_no_memory_behind(self) -> None:
+        def busy(rounds: int) -> None:
+            for i in range(rounds):
+                with trace("op", resource="r") as span:
+                    span.set_tag("text", "x" * 300)
+                    span.set_tag("number", i)
+                decorated(i)
+                try:
+                    with trace("bad"):
+                        raise ValueError(i)
+                except ValueError:
+                    pass
+
+        decorated = trace("hooked")(lambda value: value)
+        busy(2000)
+        gc.collect()
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, blocks = tracemalloc.get_traced_memory()[0], sys.getallocatedblocks()
+        busy(20000)
+        gc.collect()
+        self.assertLess(tracemalloc.get_traced_memory()[0] - before, 20000)
+        self.assertLess(sys.getallocatedblocks() - blocks, 500)
 
 
 class Identity(Case):
