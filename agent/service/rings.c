@@ -55,9 +55,10 @@ salvage_one(struct pipeline *p, struct salvage *s, struct salvage_counts *counts
 		if (stored.closed)
 			return E_EXISTS;
 		from = stored.end > from ? stored.end : from;
-		if (stored.attrs_bytes > 0)
-			row = stored;
-	} else {
+	}
+	if (e == E_OK && stored.attrs_bytes > 0) {
+		row = stored;
+	} else { /* unknown, or it never came to say hello: the ring knows who it was */
 		row.end = 0;
 		if ((e = p->store->ops->probe_put(p->store, &row)) != E_OK)
 			return e;

@@ -358,6 +358,67 @@ TEST(batches_wait_in_the_store_in_order_while_the_processor_cannot_take_them)
 	end();
 }
 
+/* A ring with one span and one open slot, nobody holding its lock. */
+static void
+write_dead_ring(const char *path)
+{
+	static uint8_t ring[16384];
+	struct wire_span s = { .trace_lo = 1,
+		.span_id = 1,
+		.start_ns = 500,
+		.duration_ns = 10,
+		.priority = WIRE_PRIORITY_NONE,
+		.mechanism = WIRE_PRIORITY_NONE };
+	uint8_t *rec = ring + 4096, *slot = ring + 8192;
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	memcpy(ring, RING_MAGIC, 8);
+	wire_put32(ring + 8, RING_VERSION);
+	memset(ring + RING_OFF_PROBE_ID, 9, 16);
+	wire_put64(ring + RING_OFF_PID, 1);
+	wire_put64(ring + RING_OFF_AREA, 4096);
+	wire_put64(ring + RING_OFF_AREA_BYTES, 4096);
+	wire_put64(ring + RING_OFF_OPEN, 8192);
+	wire_put32(ring + RING_OFF_OPEN_SLOTS, 4);
+	wire_put32(ring + RING_OFF_SLOT_BYTES, SLOT_BYTES);
+	wire_put32(ring + RING_OFF_CRC, wire_crc32c(0, ring, RING_OFF_CRC));
+	wire_span_put(rec + RECORD_HEADER_BYTES, &s);
+	wire_record_seal(rec, 0, 96, EVENT_SPAN, RECORD_PUBLISHED);
+	wire_put64(ring + RING_OFF_HEAD, 96);
+	s.span_id = 2;
+	wire_put32(slot, SLOT_OPEN);
+	wire_put32(slot + 4, WIRE_SPAN_FIXED_BYTES);
+	wire_put64(slot + 8, SLOT_NO_POSITION);
+	wire_span_put(slot + SLOT_HEADER_BYTES, &s);
+	wire_put32(slot + 24, wire_crc32c(0, slot + SLOT_HEADER_BYTES, WIRE_SPAN_FIXED_BYTES));
+	CHECK(write(fd, ring, sizeof ring) == (ssize_t)sizeof ring);
+	close(fd);
+}
+
+TEST(a_dead_ring_is_delivered_once_and_its_file_is_gone)
+{
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/" RUN_RING_PREFIX "09" RUN_RING_SUFFIX, dir);
+	REQUIRE(begin());
+
+	uint64_t before = status()->store.sent[SIGNAL_TRACE];
+
+	end();
+	for (int i = 0; i < 2; i++) { /* the second time only the file is left to remove */
+		write_dead_ring(path);
+		REQUIRE(begin());
+
+		struct status_snapshot *st = status_when_sent(before + 2);
+
+		CHECK_EQ(st->store.sent[SIGNAL_TRACE], before + 2);
+		CHECK_EQ(st->work.unfinished_spans, i == 0 ? 1 : 0);
+		CHECK(st->store.identity[SIGNAL_TRACE]);
+		CHECK(access(path, F_OK) != 0);
+		end();
+	}
+}
+
 static enum err
 slow(void *ctx, struct store *st, struct processor *processor)
 {
@@ -404,6 +465,7 @@ main(void)
 	RUN(a_repeat_is_answered_and_counted_once_and_a_gap_says_where_to_go_on);
 	RUN(a_batch_of_wrong_content_is_counted_and_the_stream_goes_on_behind_it);
 	RUN(batches_wait_in_the_store_in_order_while_the_processor_cannot_take_them);
+	RUN(a_dead_ring_is_delivered_once_and_its_file_is_gone);
 	RUN(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline);
 	RUN(sleeps_when_nothing_happens);
 	snprintf(command, sizeof command, "rm -rf '%s'", dir);
