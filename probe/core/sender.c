@@ -246,6 +246,7 @@ pack(struct sender *s, uint64_t now)
 		}
 		if (s->on_way == 0)
 			s->line_until = now + REPLY_NS;
+		s->gather_until = FOREVER; /* what has come since gathers anew */
 		s->ends[s->on_way++] = end;
 		s->next = end;
 		link_send(&s->link, s->out, n);
@@ -255,8 +256,6 @@ pack(struct sender *s, uint64_t now)
 			return;
 		}
 	}
-	if (s->next >= head_of(s))
-		s->gather_until = FOREVER;
 }
 
 /* The peer has to answer, or to read on, before its time is over. */

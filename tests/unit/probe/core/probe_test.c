@@ -163,14 +163,20 @@ ISOLATED(a_string_keeps_its_id_and_lies_in_the_file)
 	CHECK_EQ(lost(WIRE_LOSS_TOO_LARGE), 1);
 }
 
+static pthread_barrier_t together;
+
 static void *
 intern_many(void *arg)
 {
 	uint32_t *ids = arg;
 	char s[32];
 
-	for (int i = 0; i < 2000; i++)
-		ids[i] = comfymon_intern(s, (size_t)sprintf(s, "shared %d", i));
+	for (int i = 0; i < 2000; i++) {
+		size_t n = (size_t)sprintf(s, "shared %d", i);
+
+		pthread_barrier_wait(&together);
+		ids[i] = comfymon_intern(s, n);
+	}
 	return NULL;
 }
 
@@ -181,6 +187,7 @@ ISOLATED(threads_that_intern_the_same_get_the_same)
 	pthread_t t[4];
 
 	REQUIRE(start_in(dir, 1u << 20) == 0);
+	pthread_barrier_init(&together, NULL, 4);
 	for (int i = 0; i < 4; i++)
 		pthread_create(&t[i], NULL, intern_many, ids[i]);
 	for (int i = 0; i < 4; i++)
@@ -235,6 +242,7 @@ ISOLATED(an_open_span_is_in_the_file_until_it_finishes)
 	string_in_file(back.name, text);
 	CHECK_STR(text, "n");
 	CHECK(comfymon_span_finish(&s, slot));
+	CHECK(comfymon_span_finish(&s, slot)); /* a second time: a span without a slot */
 	REQUIRE(read_ring(name));
 	CHECK_EQ(wire_get32(p), SLOT_FREE);
 	/* OPEN record, then SPAN record whose position the slot was given. */
@@ -245,6 +253,7 @@ ISOLATED(an_open_span_is_in_the_file_until_it_finishes)
 	CHECK_EQ(wire_get16(area + open_bytes + 12), EVENT_SPAN);
 	CHECK_EQ(wire_get64(p + 8), open_bytes);
 	CHECK_EQ(wire_get16(area + open_bytes + WIRE_SPAN_OFF_FLAGS), WIRE_SPAN_OPENED);
+	CHECK_EQ(wire_get16(area + 2 * open_bytes + WIRE_SPAN_OFF_FLAGS), 0);
 }
 
 ISOLATED(a_full_table_counts_and_a_handle_works_once)

@@ -165,6 +165,25 @@ TEST(refuses_when_full_and_goes_on_after_a_release)
 	unmake();
 }
 
+TEST(the_padding_before_the_end_counts_as_room_that_is_taken)
+{
+	uint64_t position;
+
+	REQUIRE(make(SMALL_BYTES) == 0);
+	while (ring.area_bytes - atomic_load(ring.head) >= 128)
+		REQUIRE(put(40, 0));
+	uint64_t left = ring.area_bytes - atomic_load(ring.head);
+
+	/* Room for the record alone, not for it and what is left before the end. */
+	atomic_store(ring.acked, 64);
+	CHECK(ring_reserve(&ring, (uint32_t)left + 64, 900, &position) == NULL);
+	CHECK(ring_reserve(&ring, 128, 900, &position) == NULL);
+	atomic_store(ring.acked, 192);
+	CHECK(ring_reserve(&ring, 136, 900, &position) != NULL);
+	CHECK_EQ(position, ring.area_bytes);
+	unmake();
+}
+
 TEST(a_record_that_does_not_fit_before_the_end_begins_at_the_start_again)
 {
 	uint64_t from = 0, wrote = 0, got = 0;
@@ -181,6 +200,7 @@ TEST(a_record_that_does_not_fit_before_the_end_begins_at_the_start_again)
 				got += (uint64_t)n;
 			REQUIRE(n == 0 && put(bytes, i));
 		}
+		REQUIRE(atomic_load(ring.head) - atomic_load(ring.acked) <= ring.area_bytes);
 		wrote++;
 	}
 	while ((n = take(&from, 1, &b)) > 0)
@@ -391,6 +411,7 @@ main(void)
 		return 2;
 	RUN(four_writers_and_a_reader_agree_on_a_million_records);
 	RUN(refuses_when_full_and_goes_on_after_a_release);
+	RUN(the_padding_before_the_end_counts_as_room_that_is_taken);
 	RUN(a_record_that_does_not_fit_before_the_end_begins_at_the_start_again);
 	RUN(a_record_of_the_last_lap_does_not_count);
 	RUN(steps_over_a_busy_record_when_it_is_a_second_old);
