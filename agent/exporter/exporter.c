@@ -113,7 +113,7 @@ settle(struct line *l, enum verdict v, const struct outcome *o, uint64_t next_re
 
 /* What the line says of itself after an outcome. Lock held. */
 static void
-note(struct line *l, enum verdict v, const struct outcome *o, uint64_t next_real_ns)
+note(struct line *l, enum verdict v, const struct outcome *o, uint64_t rest)
 {
 	struct destination_status *s = &l->status;
 
@@ -122,7 +122,8 @@ note(struct line *l, enum verdict v, const struct outcome *o, uint64_t next_real
 	    o->error[0] != '\0'                          ? o->error
 	    : v == VERDICT_RETRY && o->status / 100 == 2 ? "the reply is not a Datadog agent's"
 							 : "");
-	s->next_try_real_ns = l->blocked_until_real_ns = next_real_ns;
+	s->next_try_real_ns = rest > 0 ? clock_real_ns() + rest * NS_PER_MS : 0;
+	l->blocked_until_mono_ns = rest > 0 ? clock_mono_ns() + rest * NS_PER_MS : 0;
 	switch (v) {
 	case VERDICT_SENT:
 		s->state = DEST_OK;
@@ -162,7 +163,7 @@ finish(struct exporter *e, struct line *l, const struct outcome *o)
 		log_warn("delivery_failed destination=%s status=%d error=\"%s\" retry_ms=%llu",
 		    l->options.name, o->status, o->error, (unsigned long long)rest);
 	(void)pthread_mutex_lock(&e->lock);
-	note(l, v, o, next);
+	note(l, v, o, rest);
 	l->has_result = true;
 	(void)pthread_mutex_unlock(&e->lock);
 	lease_free(&l->lease);
@@ -226,6 +227,35 @@ collect(struct exporter *e, bool ready[LINES_MAX], bool *stopping)
 	return !stop || (busy && clock_mono_ns() < e->stop_mono_ns);
 }
 
+/*
+ * How long to sleep, in ms, until the first rest is over; a rest that is over
+ * wakes the pipeline, for nobody else would ask for the next chunk.
+ */
+static int
+watch_rests(struct exporter *e)
+{
+	uint64_t now = clock_mono_ns(), wait = (uint64_t)POLL_MS * NS_PER_MS;
+	bool over = false;
+
+	(void)pthread_mutex_lock(&e->lock);
+	for (size_t i = 0; i < e->count; i++) {
+		struct line *l = &e->lines[i];
+
+		if (l->blocked_until_mono_ns == 0)
+			continue;
+		if (l->blocked_until_mono_ns <= now) {
+			l->blocked_until_mono_ns = 0;
+			over = true;
+		} else if (l->blocked_until_mono_ns - now < wait) {
+			wait = l->blocked_until_mono_ns - now;
+		}
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+	if (over)
+		e->wake(e->ctx);
+	return (int)(wait / NS_PER_MS) + 1;
+}
+
 static void
 complete(struct exporter *e)
 {
@@ -257,7 +287,7 @@ run(void *arg)
 				begin(e, &e->lines[i]);
 		(void)curl_multi_perform(e->multi, &running);
 		complete(e);
-		(void)curl_multi_poll(e->multi, NULL, 0, stopping ? 50 : POLL_MS, NULL);
+		(void)curl_multi_poll(e->multi, NULL, 0, stopping ? 50 : watch_rests(e), NULL);
 	}
 }
 
@@ -363,7 +393,7 @@ exporter_wants(struct exporter *e, size_t i, bool *fresh)
 	uint32_t wants = 0;
 
 	(void)pthread_mutex_lock(&e->lock);
-	if (!l->outstanding && !e->stop && clock_real_ns() >= l->blocked_until_real_ns)
+	if (!l->outstanding && !e->stop && clock_mono_ns() >= l->blocked_until_mono_ns)
 		wants = 1;
 	*fresh = l->fresh_next;
 	(void)pthread_mutex_unlock(&e->lock);
@@ -423,7 +453,7 @@ exporter_retry_now(struct exporter *e)
 {
 	(void)pthread_mutex_lock(&e->lock);
 	for (size_t i = 0; i < e->count; i++)
-		e->lines[i].blocked_until_real_ns = 0;
+		e->lines[i].blocked_until_mono_ns = 0;
 	(void)pthread_mutex_unlock(&e->lock);
 	e->wake(e->ctx);
 }

@@ -24,7 +24,7 @@ struct line {
 	struct lease given; /* waits for the thread */
 	bool has_given, has_result, outstanding, fresh_next;
 	struct export_result result;
-	uint64_t blocked_until_real_ns; /* circuit: nothing is given before */
+	uint64_t blocked_until_mono_ns; /* circuit: nothing is given before; 0 it is closed */
 	uint32_t failures;              /* in a row */
 
 	/* the thread's own */
