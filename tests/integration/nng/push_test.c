@@ -100,7 +100,10 @@ TEST(takes_every_batch_of_a_stock_push_socket_in_order_and_answers_it)
 	CHECK_EQ(stats.batches, BATCHES);
 	CHECK_EQ(stats.malformed_frames, 0);
 	CHECK(stats.stored_replies > 0);
-	nng_close(sending.s);
+	/*
+	 * The stock socket is left open: closing a PUSH socket of nng 1.5.2 may wait for
+	 * ever for a pipe of its own that is being reaped (about one run in six here).
+	 */
 	receiver_free(r);
 }
 
@@ -113,5 +116,6 @@ main(void)
 	log_set_level(LOG_ERROR);
 	RUN(takes_every_batch_of_a_stock_push_socket_in_order_and_answers_it);
 	rmdir(dir);
-	return t_done();
+	fflush(stdout);
+	_exit(t_done());
 }
