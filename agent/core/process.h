@@ -42,8 +42,8 @@ struct step {
 	uint64_t sampled_out; /* spans decided out and not forwarded */
 	uint64_t dropped[DROP_REASONS];
 	uint64_t received; /* spans born here: unfinished spans made of lost opens */
-	uint64_t repeats;  /* spans of the raw batches that were here already: take off `received` */
-	uint64_t next_ms;  /* call again after this long even without input; 0 none */
+	uint64_t repeats; /* spans of the raw batches that were here already: take off `received` */
+	uint64_t next_ms; /* call again after this long even without input; 0 none */
 };
 
 enum err processor_new(const struct processor_options *o, struct processor **out);

@@ -3,8 +3,9 @@
  * the pipeline's thread; nothing here locks or blocks.
  *
  * The state of a trace is the bytes of its records in the order in which they
- * came: every other field can be had again by walking them.  That is why a
- * restart that feeds the same bytes ends in the same state.
+ * came, and three flags about what has left already: every other field can be
+ * had again by walking them.  That is why a restart that feeds the same bytes
+ * ends in the same state.
  */
 #pragma once
 
@@ -17,8 +18,14 @@
 #define DICT_BYTES_MAX     (8u * 1024 * 1024)
 #define DICT_OWN           0x0fffff00u /* ids from here on are ours, see lost.c */
 #define DICT_OWN_COUNT     8u
-#define SEGMENT_SLACK      (128u * 1024) /* dead bytes that are not worth a merge */
+#define SEGMENTS_MAX       64u /* of a probe; then one replaces them */
 #define LINGER_NS          1000000000ull
+
+/* Beside BUNDLE_*, in segments only. */
+#define SEGMENT_ROOT_DONE 0x8000u
+#define SEGMENT_FAILED    0x4000u
+#define SEGMENT_INHERITED 0x2000u
+#define SEGMENT_JOB_DONE  0x1000u
 
 /* ---- dict.c: the strings of one probe ---------------------------------- */
 
@@ -27,16 +34,15 @@ struct dict {
 	uint32_t entry_cap;
 	char *bytes;
 	uint32_t used, cap;
-	uint32_t epoch;  /* of the marks */
-	uint32_t *ids;   /* marked since dict_begin */
+	uint32_t epoch; /* of the marks */
+	uint32_t *ids;  /* marked since dict_begin */
 	uint32_t id_count, id_cap;
 	size_t marked_bytes; /* encoded size of the marked */
 	bool failed;         /* a mark was lost for want of memory */
 };
 
 void dict_fini(struct dict *d);
-/* Would the strings of a batch fit what is known? E_INVAL: an id changed its string or is too high.
- */
+/* Do these strings agree with what is known? E_INVAL: an id changed its string or is too high. */
 MUST_CHECK enum err dict_check(const struct dict *d, const uint8_t *dict, size_t n);
 /* Learn them, after dict_check. E_FULL: over DICT_BYTES_MAX (forget unused ones, try again). */
 MUST_CHECK enum err dict_learn(struct dict *d, const uint8_t *dict, size_t n);
@@ -59,13 +65,13 @@ enum trace_flag {
 	TRACE_FAILED = 4, /* a job failed or was killed */
 	TRACE_ERROR = 8,
 	TRACE_UNFINISHED = 16,
-	TRACE_OPENED = 32, /* had a span that outlived a batch */
+	TRACE_OPENED = 32,  /* had a span that outlived a batch */
 	TRACE_PARTIAL = 64, /* a part of it has left */
 	TRACE_DECIDED = 128,
-	TRACE_DECISION_SAVED = 256,
+	TRACE_DECISION_SAVED = 256, /* a segment holds it */
 };
 
-enum plan { PLAN_NONE, PLAN_CHUNK, PLAN_CHUNK_PART, PLAN_OUT, PLAN_OUT_PART, PLAN_MOVE };
+enum plan { PLAN_NONE, PLAN_ALL, PLAN_PART };
 
 struct link {
 	struct link *prev, *next;
@@ -74,14 +80,12 @@ struct link {
 struct trace {
 	struct trace *chain; /* of its hash slot */
 	struct trace *touched_next, *plan_next;
-	struct link age, seg;
+	struct link age, mine; /* of the processor, of its probe */
 	struct probe *probe;
-	struct segment *first_seg, *last_seg; /* NULL: nothing of it is on disk */
 	uint64_t hi, lo;
 	uint8_t *buf;
 	uint32_t used, cap, records;
-	uint32_t saved; /* bytes of buf in segments */
-	uint32_t saved_records;
+	uint32_t saved;  /* bytes of buf in segments */
 	uint32_t *table; /* span id -> offset / 8 + 1 of its newest record */
 	uint32_t table_size, table_count;
 	uint32_t spans, opens;
@@ -90,17 +94,9 @@ struct trace {
 	uint64_t due_ns, touched_ns;
 	uint16_t flags;
 	uint8_t plan;
-	bool touched;
+	bool touched, lingers;
 	int8_t inherited_priority, inherited_mechanism;
 	struct decision decision;
-};
-
-struct segment {
-	struct segment *next; /* newer */
-	struct link traces;   /* those whose oldest saved byte is here */
-	int64_t id;
-	uint64_t bytes;
-	bool dead; /* planned */
 };
 
 struct probe {
@@ -108,13 +104,18 @@ struct probe {
 	int64_t id;
 	struct dict dict;
 	struct sampler *sampler;
-	uint64_t end_mono_ns; /* its last sign of life */
-	struct segment *oldest, *newest;
-	uint64_t segment_bytes, live_bytes;
-	uint32_t traces;
+	uint32_t attrs_bytes, attrs_crc; /* what the sampler was made from */
+	uint64_t end_mono_ns;            /* its last sign of life */
+	struct link traces;              /* open ones, oldest first */
+	int64_t *segments;               /* ids of its rows, ascending */
+	size_t segment_count, segment_cap;
+	int64_t last_segment;
 	bool gone;
+	/* of the step that is planned: */
 	struct trace *plan_head[CHUNK_ERROR + 1], **plan_tail[CHUNK_ERROR + 1];
-	struct trace *save_head, **save_tail; /* stay open, or moved */
+	bool save;          /* a trace that stays has something that no segment holds */
+	bool rewrite;       /* a trace leaves that a segment holds: one segment replaces all */
+	size_t new_segment; /* index + 1 in step.segments */
 };
 
 #define DECIDED_SETS 1024u
@@ -127,26 +128,26 @@ struct decided {
 	struct decision decision;
 };
 
+#define OPTION_TEXTS 6
+
 struct processor {
 	struct processor_options o;
-	char *texts[6]; /* what o points to */
+	char *texts[OPTION_TEXTS]; /* what o points to */
 	struct sampler_rates *rates;
 	struct probe *probes;
 	struct trace **slots;
 	uint32_t slot_count, trace_count;
-	struct trace *pool;
-	uint32_t pool_count;
 	struct link age; /* oldest wait first */
 	struct trace *touched, **touched_tail;
 	uint64_t memory_bytes;
 	struct decided *decided; /* DECIDED_SETS * DECIDED_WAYS */
 	uint32_t stamp;
-	int64_t resume_raw; /* a feed that ran out of memory goes on here */
+	int64_t resume_probe; /* a feed that ran out of memory goes on here */
+	uint64_t resume_first;
 	size_t resume_at;
 	bool planned; /* between step and commit or abort */
 	struct step step;
 	size_t chunk_cap, segment_cap, dead_cap;
-	struct segment **step_segments; /* one for each step.segments */
 	struct processor_stats stats;
 };
 
@@ -154,6 +155,8 @@ struct processor {
 void link_init(struct link *l);
 void link_remove(struct link *l);
 void link_append(struct link *head, struct link *l);
+struct trace *trace_of_age(struct link *l);
+struct trace *trace_of_mine(struct link *l);
 struct trace *trace_find(struct processor *p, const struct probe *probe, uint64_t hi, uint64_t lo);
 MUST_CHECK enum err trace_new(
     struct processor *p, struct probe *probe, uint64_t hi, uint64_t lo, struct trace **out);
@@ -165,10 +168,8 @@ void trace_touch(struct processor *p, struct trace *t);
 bool trace_open_at(const struct trace *t, uint32_t at);
 /* Drop all records but those of open spans. */
 void trace_keep_open(struct processor *p, struct trace *t);
-void trace_clear(struct processor *p, struct trace *t);
-/* Out of every list; the object goes back to the pool. */
+/* Out of every list but the touched, and freed. */
 void trace_free(struct processor *p, struct trace *t);
-void trace_off_disk(struct trace *t);
 
 /* decided.c */
 const struct decision *decided_find(
@@ -191,17 +192,26 @@ void pack_trace_end(struct pack *k, const struct trace *t, uint16_t flags);
 MUST_CHECK enum err pack_end(struct pack *k, uint8_t **blob, size_t *bytes);
 void pack_abandon(struct pack *k);
 
-/* plan.c */
-void plan_step(struct processor *p, uint64_t now_ns, uint64_t *next_ms);
+/* plan.c: which traces leave with this step. */
+void plan_step(struct processor *p, uint64_t now_ns);
+/* Forget a plan; every trace is as before it. */
 void plan_clear(struct processor *p);
-/* emit.c */
+/* emit.c: the plan as chunks. */
 MUST_CHECK enum err emit_chunks(struct processor *p, struct probe *probe, uint64_t now_real_ns);
 /* segments.c */
-MUST_CHECK enum err segments_plan(struct processor *p, struct probe *probe);
-void segments_commit(struct processor *p);
+MUST_CHECK enum err segment_emit(struct processor *p, struct probe *probe);
+MUST_CHECK enum err segment_add(struct probe *probe, int64_t id);
+void segment_commit(struct processor *p, struct probe *probe);
 /* lost.c */
 MUST_CHECK enum err lost_close(struct processor *p, struct probe *probe);
-/* processor.c */
+/* probes.c */
 struct probe *probe_find(struct processor *p, int64_t id);
+MUST_CHECK enum err probe_get(struct processor *p, int64_t id, struct probe **out);
+void probe_free(struct probe *probe);
+/* Learn a dictionary; when it is full, forget what no open trace uses. */
+MUST_CHECK enum err probe_learn(struct probe *probe, const uint8_t *dict, size_t n);
+/* Free those that are gone and hold nothing. */
+void probes_forget(struct processor *p);
+/* feed.c */
 MUST_CHECK enum err feed_record(struct processor *p, struct probe *probe, const uint8_t *rec,
     const struct wire_span *s, int64_t offset_ns);

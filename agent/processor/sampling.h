@@ -29,8 +29,8 @@ void rates_free(struct sampler_rates *r);
 /* Replace them by a reply's body. E_INVAL: it has no rate_by_service; the old ones stay. */
 MUST_CHECK enum err rates_parse(struct sampler_rates *r, const char *json, size_t n);
 /* The rate for service and env (normalised here), else the agent's default; false: none known. */
-bool rates_find(const struct sampler_rates *r, struct norm_text service, struct norm_text env,
-    double *rate);
+bool rates_find(
+    const struct sampler_rates *r, struct norm_text service, struct norm_text env, double *rate);
 
 /* The rules, rate and limit of one probe, with its limiter. */
 struct sampler;
@@ -47,6 +47,9 @@ struct sampler_options {
 MUST_CHECK enum err sampler_new(
     const struct sampler_options *o, struct sampler **out, char *problem, size_t cap);
 void sampler_free(struct sampler *s);
+
+/* Do its rules look at tags? If not, a subject may come without. */
+bool sampler_reads_tags(const struct sampler *s);
 
 /* What rules look at. */
 struct sample_tag {
