@@ -9,7 +9,7 @@
 #include "agent/control/json.h"
 
 void
-json_raw(struct outbuf *b, const char *text)
+put_raw(struct outbuf *b, const char *text)
 {
 	outbuf_str(b, text);
 }
@@ -49,7 +49,7 @@ escape(struct outbuf *b, unsigned char c)
 }
 
 void
-json_text_n(struct outbuf *b, const char *s, size_t n)
+put_text_n(struct outbuf *b, const char *s, size_t n)
 {
 	const unsigned char *p = (const unsigned char *)s;
 	size_t start = 0, i = 0;
@@ -74,7 +74,7 @@ json_text_n(struct outbuf *b, const char *s, size_t n)
 }
 
 void
-json_key(struct outbuf *b, const char *key)
+put_key(struct outbuf *b, const char *key)
 {
 	if (b->n > 0 && b->p[b->n - 1] != '{' && b->p[b->n - 1] != '[')
 		outbuf_put(b, ",", 1);
@@ -84,41 +84,41 @@ json_key(struct outbuf *b, const char *key)
 }
 
 void
-json_str(struct outbuf *b, const char *key, const char *value)
+put_str(struct outbuf *b, const char *key, const char *value)
 {
-	json_key(b, key);
-	json_text_n(b, value, strlen(value));
+	put_key(b, key);
+	put_text_n(b, value, strlen(value));
 }
 
 void
-json_u64(struct outbuf *b, const char *key, uint64_t value)
+put_u64(struct outbuf *b, const char *key, uint64_t value)
 {
 	char text[24];
 
 	snprintf(text, sizeof text, "%" PRIu64, value);
-	json_key(b, key);
+	put_key(b, key);
 	outbuf_str(b, text);
 }
 
 void
-json_i64(struct outbuf *b, const char *key, int64_t value)
+put_i64(struct outbuf *b, const char *key, int64_t value)
 {
 	char text[24];
 
 	snprintf(text, sizeof text, "%" PRId64, value);
-	json_key(b, key);
+	put_key(b, key);
 	outbuf_str(b, text);
 }
 
 void
-json_bool(struct outbuf *b, const char *key, bool value)
+put_bool(struct outbuf *b, const char *key, bool value)
 {
-	json_key(b, key);
+	put_key(b, key);
 	outbuf_str(b, value ? "true" : "false");
 }
 
 void
-json_f64(struct outbuf *b, double value)
+put_f64(struct outbuf *b, double value)
 {
 	char text[40];
 	double back;
@@ -134,7 +134,7 @@ json_f64(struct outbuf *b, double value)
 }
 
 void
-json_hex(struct outbuf *b, const char *key, uint64_t hi, uint64_t lo, bool wide)
+put_hex(struct outbuf *b, const char *key, uint64_t hi, uint64_t lo, bool wide)
 {
 	char text[40];
 
@@ -142,5 +142,5 @@ json_hex(struct outbuf *b, const char *key, uint64_t hi, uint64_t lo, bool wide)
 		snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, hi, lo);
 	else
 		snprintf(text, sizeof text, "%016" PRIx64, lo);
-	json_str(b, key, text);
+	put_str(b, key, text);
 }

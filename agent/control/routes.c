@@ -14,9 +14,9 @@ static int
 refuse(struct outbuf *out, int status, const char *why)
 {
 	outbuf_reset(out, SIZE_MAX);
-	json_raw(out, "{");
-	json_str(out, "error", why);
-	json_raw(out, "}");
+	put_raw(out, "{");
+	put_str(out, "error", why);
+	put_raw(out, "}");
 	return status;
 }
 
@@ -133,7 +133,7 @@ static int
 post_retry(const struct request *r, struct outbuf *out)
 {
 	r->options->view.retry_now(r->options->view.agent);
-	json_raw(out, "{}");
+	put_raw(out, "{}");
 	return 202;
 }
 

@@ -78,7 +78,7 @@ answer(void *cls, struct MHD_Connection *connection, const char *url, const char
 	const struct route *route = route_find(method, url, &other);
 
 	if (route == NULL) {
-		json_raw(&out,
+		put_raw(&out,
 		    other ? "{\"error\":\"method not allowed\"}" : "{\"error\":\"no such route\"}");
 		status = other ? 405 : 404;
 	} else {

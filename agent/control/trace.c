@@ -32,8 +32,8 @@ view_parse_trace_id(const char *text, uint64_t *hi, uint64_t *lo)
 static void
 put_text(struct outbuf *b, const char *key, struct span_text t)
 {
-	json_key(b, key);
-	json_text_n(b, t.s, t.n);
+	put_key(b, key);
+	put_text_n(b, t.s, t.n);
 }
 
 static void
@@ -41,45 +41,45 @@ put_tags(struct outbuf *b, const struct span_model *s, bool metric)
 {
 	uint32_t count = s->meta_count + s->metric_count;
 
-	json_key(b, metric ? "metrics" : "meta");
-	json_raw(b, "{");
+	put_key(b, metric ? "metrics" : "meta");
+	put_raw(b, "{");
 	for (uint32_t i = 0; i < count; i++) {
 		const struct span_tag *t = &s->tags[i];
 
 		if (t->metric != metric)
 			continue;
 		if (b->n > 0 && b->p[b->n - 1] != '{')
-			json_raw(b, ",");
-		json_text_n(b, t->key.s, t->key.n);
-		json_raw(b, ":");
+			put_raw(b, ",");
+		put_text_n(b, t->key.s, t->key.n);
+		put_raw(b, ":");
 		if (metric)
-			json_f64(b, t->number);
+			put_f64(b, t->number);
 		else
-			json_text_n(b, t->value.s, t->value.n);
+			put_text_n(b, t->value.s, t->value.n);
 	}
-	json_raw(b, "}");
+	put_raw(b, "}");
 }
 
 static void
 put_span(struct outbuf *b, const struct span_model *s, bool with_trace)
 {
-	json_raw(b, "{");
+	put_raw(b, "{");
 	if (with_trace)
-		json_hex(b, "trace_id", s->trace_hi, s->trace_lo, true);
-	json_hex(b, "span_id", 0, s->span_id, false);
-	json_hex(b, "parent_id", 0, s->parent_id, false);
+		put_hex(b, "trace_id", s->trace_hi, s->trace_lo, true);
+	put_hex(b, "span_id", 0, s->span_id, false);
+	put_hex(b, "parent_id", 0, s->parent_id, false);
 	put_text(b, "service", s->service);
 	put_text(b, "name", s->name);
 	put_text(b, "resource", s->resource);
 	put_text(b, "type", s->type);
-	json_i64(b, "start_ns", s->start_ns);
-	json_i64(b, "duration_ns", s->duration_ns);
-	json_u64(b, "error", s->error);
+	put_i64(b, "start_ns", s->start_ns);
+	put_i64(b, "duration_ns", s->duration_ns);
+	put_u64(b, "error", s->error);
 	if (s->open)
-		json_bool(b, "open", true);
+		put_bool(b, "open", true);
 	put_tags(b, s, false);
 	put_tags(b, s, true);
-	json_raw(b, "}");
+	put_raw(b, "}");
 }
 
 struct one {
@@ -95,13 +95,13 @@ take_one(void *ctx, const struct walked *w)
 
 	while (spanview_span(w->view, &s) == 1) {
 		if (one->found++ == 0) {
-			json_raw(one->out, "{");
-			json_hex(one->out, "trace_id", s.trace_hi, s.trace_lo, true);
-			json_str(one->out, "state", trace_state_name(w->state));
-			json_key(one->out, "spans");
-			json_raw(one->out, "[");
+			put_raw(one->out, "{");
+			put_hex(one->out, "trace_id", s.trace_hi, s.trace_lo, true);
+			put_str(one->out, "state", trace_state_name(w->state));
+			put_key(one->out, "spans");
+			put_raw(one->out, "[");
 		} else {
-			json_raw(one->out, ",");
+			put_raw(one->out, ",");
 		}
 		put_span(one->out, &s, false);
 		if (one->out->failed)
@@ -122,7 +122,7 @@ view_trace(struct store *st, struct processor *p, const struct span_defaults *d,
 		return rv;
 	if (one.found == 0)
 		return E_NOTFOUND;
-	json_raw(out, "]}");
+	put_raw(out, "]}");
 	return out->failed ? E_NOMEM : E_OK;
 }
 
@@ -141,7 +141,7 @@ take_all(void *ctx, const struct walked *w)
 	while (spanview_span(w->view, &s) == 1) {
 		outbuf_reset(&all->line, 1024 * 1024);
 		put_span(&all->line, &s, true);
-		json_raw(&all->line, "\n");
+		put_raw(&all->line, "\n");
 		if (all->line.failed)
 			return E_NOMEM;
 		if (fwrite(all->line.p, 1, all->line.n, all->f) != all->line.n)

@@ -146,17 +146,17 @@ newest_first(const void *a, const void *b)
 static void
 put_row(struct outbuf *b, const struct summary *s)
 {
-	json_raw(b, "{");
-	json_hex(b, "trace_id", s->hi, s->lo, true);
-	json_str(b, "root", s->root);
-	json_str(b, "resource", s->resource);
-	json_i64(b, "start_ns", s->start_ns);
-	json_i64(b, "duration_ns", s->end_ns - s->start_ns);
-	json_u64(b, "spans", s->spans);
-	json_u64(b, "error", s->error);
-	json_str(b, "state", trace_state_name(s->state));
-	json_bool(b, "unfinished", s->unfinished);
-	json_raw(b, "}\n");
+	put_raw(b, "{");
+	put_hex(b, "trace_id", s->hi, s->lo, true);
+	put_str(b, "root", s->root);
+	put_str(b, "resource", s->resource);
+	put_i64(b, "start_ns", s->start_ns);
+	put_i64(b, "duration_ns", s->end_ns - s->start_ns);
+	put_u64(b, "spans", s->spans);
+	put_u64(b, "error", s->error);
+	put_str(b, "state", trace_state_name(s->state));
+	put_bool(b, "unfinished", s->unfinished);
+	put_raw(b, "}\n");
 }
 
 static bool

@@ -9,7 +9,7 @@
 #include "agent/core/span_json.h"
 
 void
-json_text(struct outbuf *b, const char *s, size_t n)
+span_json_text(struct outbuf *b, const char *s, size_t n)
 {
 	static const char hex[] = "0123456789abcdef";
 	/* At worst each byte becomes \u00xx. */
@@ -39,7 +39,7 @@ json_text(struct outbuf *b, const char *s, size_t n)
 }
 
 void
-json_number(struct outbuf *b, double v)
+span_json_number(struct outbuf *b, double v)
 {
 	char text[40];
 
@@ -56,7 +56,7 @@ static void
 member_text(struct outbuf *b, const char *name, struct span_text t)
 {
 	outbuf_str(b, name);
-	json_text(b, t.s, t.n);
+	span_json_text(b, t.s, t.n);
 }
 
 static void
@@ -72,12 +72,12 @@ tags(struct outbuf *b, const struct span_model *s, bool metrics)
 		if (!first)
 			outbuf_put(b, ",", 1);
 		first = false;
-		json_text(b, t->key.s, t->key.n);
+		span_json_text(b, t->key.s, t->key.n);
 		outbuf_put(b, ":", 1);
 		if (metrics)
-			json_number(b, t->number);
+			span_json_number(b, t->number);
 		else
-			json_text(b, t->value.s, t->value.n);
+			span_json_text(b, t->value.s, t->value.n);
 	}
 }
 

@@ -11,8 +11,8 @@
  * "meta":{},"metrics":{}}; ids are 16 hex digits. */
 void span_json(struct outbuf *b, const struct span_model *s);
 /* A JSON string with its quotes; s is valid UTF-8. */
-void json_text(struct outbuf *b, const char *s, size_t n);
-void json_number(struct outbuf *b, double v);
+void span_json_text(struct outbuf *b, const char *s, size_t n);
+void span_json_number(struct outbuf *b, double v);
 /*
  * The current trace of a view and all its spans, one line without its newline:
  * {"trace_id":"<32 hex>","spans":[...]}.  E_NOMEM.

@@ -46,6 +46,8 @@ apply_step(struct pipeline *p, const struct step *s)
 		e = ops->segment_put(p->store, &s->segments[i]);
 	if (e == E_OK && s->received > 0)
 		e = ops->count_received(p->store, SIGNAL_TRACE, s->received);
+	if (e == E_OK && s->repeats > 0) /* their batches counted them once more */
+		e = ops->count_received(p->store, SIGNAL_TRACE, 0 - s->repeats);
 	if (e == E_OK && s->sampled_out > 0)
 		e = ops->count_sampled_out(p->store, SIGNAL_TRACE, s->sampled_out);
 	for (int r = 0; e == E_OK && r < DROP_REASONS; r++)
@@ -58,8 +60,8 @@ apply_step(struct pipeline *p, const struct step *s)
 static bool
 step_changes(const struct step *s)
 {
-	uint64_t n =
-	    s->chunk_count + s->segment_count + s->dead_count + s->sampled_out + s->received;
+	uint64_t n = s->chunk_count + s->segment_count + s->dead_count + s->sampled_out +
+		     s->received + s->repeats;
 
 	for (int r = 0; r < DROP_REASONS; r++)
 		n += s->dropped[r];
