@@ -10,7 +10,7 @@ static const char *
 quoted(struct outbuf *b, const char *s, size_t n)
 {
 	outbuf_reset(b, SIZE_MAX);
-	json_text_n(b, s, n);
+	put_text_n(b, s, n);
 	outbuf_put(b, "", 1);
 	return (const char *)b->p;
 }
@@ -42,7 +42,7 @@ static const char *
 number(struct outbuf *b, double v)
 {
 	outbuf_reset(b, SIZE_MAX);
-	json_f64(b, v);
+	put_f64(b, v);
 	outbuf_put(b, "", 1);
 	return (const char *)b->p;
 }
@@ -62,11 +62,11 @@ TEST(puts_commas_between_members_only)
 {
 	struct outbuf b = { 0 };
 
-	json_raw(&b, "{");
-	json_u64(&b, "a", 18446744073709551615u);
-	json_bool(&b, "b", true);
-	json_hex(&b, "c", 1, 2, true);
-	json_raw(&b, "}");
+	put_raw(&b, "{");
+	put_u64(&b, "a", 18446744073709551615u);
+	put_bool(&b, "b", true);
+	put_hex(&b, "c", 1, 2, true);
+	put_raw(&b, "}");
 	outbuf_put(&b, "", 1);
 	CHECK_STR((const char *)b.p,
 	    "{\"a\":18446744073709551615,\"b\":true,\"c\":\"00000000000000010000000000000002\"}");
