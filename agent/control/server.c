@@ -85,7 +85,8 @@ answer(void *cls, struct MHD_Connection *connection, const char *url, const char
 		r.rest = url + (route->prefix ? strlen(route->path) : 0);
 		status = route->fn(&r, &out);
 	}
-	if (out.p == NULL)
+	/* An empty answer (no traces) has a body of no bytes, not none. */
+	if (outbuf_room(&out, 1) == NULL)
 		return MHD_NO;
 	return reply(connection, status, &out);
 }
