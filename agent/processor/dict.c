@@ -206,7 +206,8 @@ dict_put(struct dict *d, uint8_t *p)
 {
 	size_t used = 0;
 
-	qsort(d->ids, d->id_count, sizeof d->ids[0], by_id);
+	if (d->id_count > 1)
+		qsort(d->ids, d->id_count, sizeof d->ids[0], by_id);
 	for (uint32_t i = 0; i < d->id_count; i++) {
 		const struct dict_entry *e = entry(d, d->ids[i]);
 

@@ -127,7 +127,7 @@ segment_emit(struct processor *p, struct probe *probe)
 		}
 	}
 	pack_abandon(&k);
-	if (e == E_OK && probe->rewrite) {
+	if (e == E_OK && probe->rewrite && probe->segment_count > 0) {
 		memcpy(s->dead_segments + s->dead_count, probe->segments,
 		    probe->segment_count * sizeof probe->segments[0]);
 		s->dead_count += probe->segment_count;
