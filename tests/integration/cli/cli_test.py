@@ -1,0 +1,208 @@
+"""The program as its users meet it: verbs, exit codes, the JSON that outsiders rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any, Dict, List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from support.fake_datadog import FakeDatadog  # noqa: E402
+from support.harness import ROOT, Agent, binary, wait_until  # noqa: E402
+from support.writer import Writer  # noqa: E402
+
+OK, PROBLEM, USAGE, NO_AGENT = 0, 1, 2, 3
+
+
+def spans(writer: Writer, trace_id: int, count: int = 3, error: int = 0) -> List[Dict[str, Any]]:
+    made = [{"trace_id": trace_id, "span_id": trace_id * 100 + i, "parent_id": 0 if i == 0 else trace_id * 100,
+             "service": "shop", "name": "comfyui.workflow.execute" if i == 0 else "comfyui.node.execute",
+             "resource": f"Resource{i}", "type": "worker", "start": writer.now(), "duration": 2_000_000 * (count - i),
+             "error": error if i == 0 else 0, "meta": {"error.message": "it broke"} if error and i == 0 else {},
+             "metrics": {"node.steps": 4.5}} for i in range(count)]
+    return made[1:] + made[:1]
+
+
+def run(*args: str, env: Dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([str(binary()), *args], env=env, text=True, capture_output=True, timeout=30, check=False)
+
+
+class WithAgent(unittest.TestCase):
+    def setUp(self) -> None:
+        self.dd = FakeDatadog()
+        self.agent = Agent(self.dd.url)
+        self.agent.start()
+        self.writer = Writer(self.agent.socket_path)
+        self.addCleanup(self.dd.close)
+        self.addCleanup(self.agent.close)
+        self.addCleanup(self.writer.close)
+
+    def send(self) -> None:
+        self.writer.finish(spans(self.writer, 11))
+        self.writer.finish(spans(self.writer, 12, count=2, error=1))
+        self.writer.flush(10)
+        self.agent.drain(10, received=5)
+
+    def test_status_has_the_promised_keys(self) -> None:
+        self.send()
+        status = self.agent.status()
+        for key in ("version", "pid", "uptime_s", "state", "signals", "destinations", "probes", "store"):
+            self.assertIn(key, status)
+        self.assertEqual(status["state"], "ok")
+        self.assertEqual(status["pid"], self.agent.pid)
+        trace = status["signals"]["trace"]
+        self.assertEqual((trace["received"], trace["sent"], trace["identity"]), (5, 5, True))
+        for key in ("sampled_out", "queued", "in_flight", "dropped", "rejected"):
+            self.assertIn(key, trace)
+        self.assertEqual({"name", "state", "last_status", "last_error", "oldest_queued_s"} - set(status["destinations"][0]), set())
+        self.assertEqual({"pid", "alive", "spans", "drops"} - set(status["probes"][0]), set())
+        self.assertEqual({"bytes", "cap_bytes"} - set(status["store"]), set())
+
+    def test_traces_lists_and_filters(self) -> None:
+        self.send()
+        lines = [json.loads(line) for line in self.agent.cli("traces", "--json").stdout.splitlines()]
+        self.assertEqual(len(lines), 2)
+        self.assertEqual(set(lines[0]), {"trace_id", "root", "resource", "start_ns", "duration_ns", "spans", "error",
+                                         "state", "unfinished"})
+        self.assertEqual({line["state"] for line in lines}, {"sent"})
+        failed = self.agent.cli("traces", "--json", "--state", "error").stdout.splitlines()
+        self.assertEqual([json.loads(line)["trace_id"] for line in failed], [f"{12:032x}"])
+        self.assertEqual(len(self.agent.cli("traces", "--json", "--text", "it broke").stdout.splitlines()), 1)
+        self.assertEqual(len(self.agent.cli("traces", "--json", "--min-duration", "5ms").stdout.splitlines()), 1)
+        self.assertEqual(self.agent.cli("traces", "--json", "--text", "nothing like it").stdout, "")
+        self.assertIn("no traces", self.agent.cli("traces", "--state", "rejected").stdout)
+        self.assertEqual(self.agent.cli("traces", "--since", "yesterday").returncode, USAGE)
+
+    def test_trace_draws_a_tree_and_marks_the_error(self) -> None:
+        self.send()
+        one = json.loads(self.agent.cli("trace", f"{11:032x}", "--json").stdout)
+        self.assertEqual(len(one["spans"]), 3)
+        self.assertEqual({"span_id", "parent_id", "service", "name", "resource", "type", "start_ns", "duration_ns",
+                          "error", "meta", "metrics"} - set(one["spans"][0]), set())
+        text = self.agent.cli("trace", f"{12:032x}").stdout
+        self.assertIn("└─ comfyui.node.execute Resource1", text)
+        self.assertIn("it broke", text)
+        self.assertNotIn("\033", text)
+        self.assertIn("\033[31m", self.agent.cli("trace", f"{12:032x}", "--color", "always").stdout)
+        self.assertEqual(self.agent.cli("trace", f"{99:032x}").returncode, PROBLEM)
+        self.assertEqual(self.agent.cli("trace", "xyz").returncode, USAGE)
+
+    def test_the_buffer_answers_alike_when_no_agent_runs(self) -> None:
+        self.send()
+        with_agent = self.agent.cli("traces", "--json").stdout
+        self.writer.close()
+        self.agent.stop()
+        self.assertEqual(self.agent.cli("traces", "--json").stdout, with_agent)
+        status = json.loads(self.agent.cli("status", "--json").stdout)
+        self.assertEqual((status["pid"], status["signals"]["trace"]["sent"]), (0, 5))
+        self.assertEqual(self.agent.cli("verify").returncode, OK)
+        exported = self.agent.cli("export")
+        self.assertEqual(len([json.loads(line) for line in exported.stdout.splitlines()]), 5)
+        self.assertEqual(self.agent.cli("purge", "--yes").returncode, OK)
+        self.assertEqual(self.agent.cli("traces").returncode, NO_AGENT)
+
+    def test_a_second_agent_is_told_who_runs(self) -> None:
+        second = self.agent.cli("agent")
+        self.assertNotEqual(second.returncode, OK)
+        self.assertIn(f"pid {self.agent.pid}", second.stderr)
+        self.assertEqual(self.agent.cli("agent", "--autostarted").returncode, OK)
+        self.assertEqual(self.agent.cli("verify").returncode, 4)
+        self.assertEqual(self.agent.cli("purge", "--yes").returncode, 4)
+
+    def test_doctor_names_the_station_that_is_broken(self) -> None:
+        self.send()
+        self.assertIn("nothing is wrong", self.agent.cli("doctor").stdout)
+        self.dd.refuse()
+        self.writer.finish(spans(self.writer, 13))
+        self.writer.flush(10)
+        wait_until(lambda: self.agent.status()["destinations"][0]["state"] == "offline", 10, "the state offline")
+        said = self.agent.cli("doctor", "--json")
+        self.assertEqual(said.returncode, PROBLEM)
+        report = json.loads(said.stdout)
+        self.assertFalse(report["well"])
+        self.assertEqual([s["station"] for s in report["stations"] if s["finding"] == "WRONG"], ["datadog"])
+        self.writer.close()
+        self.agent.stop()
+        self.assertIn("no collector listens", self.agent.cli("doctor").stdout)
+
+
+class Alone(unittest.TestCase):
+    def setUp(self) -> None:
+        self.dir = tempfile.TemporaryDirectory()
+        self.addCleanup(self.dir.cleanup)
+        self.env = {"PATH": os.environ["PATH"], "COMFYMON_RUN_DIR": self.dir.name + "/run",
+                    "COMFYMON_DATA_DIR": self.dir.name + "/data"}
+
+    def test_usage_errors_name_what_was_wrong(self) -> None:
+        for args, text in ((("frob",), "unknown verb: frob"), ((), "which verb?"), (("status", "--frob"), "unknown option"),
+                           (("trace",), "needs an argument"), (("status", "extra"), "unexpected argument"),
+                           (("traces", "--limit", "0"), "whole number"), (("status", "--color", "pink"), "--color takes"),
+                           (("status", "--set", "frob=1"), "unknown key"), (("status", "--json=1"), "takes no value")):
+            with self.subTest(args):
+                done = run(*args, env=self.env)
+                self.assertEqual((done.returncode, done.stdout), (USAGE, ""))
+                self.assertIn(text, done.stderr)
+
+    def test_every_verb_has_help(self) -> None:
+        verbs = [line.split()[0] for line in run("--help", env=self.env).stdout.splitlines()
+                 if line.startswith("  ") and not line.startswith("  -")]
+        self.assertIn("doctor", verbs)
+        for verb in verbs:
+            self.assertEqual(run(verb, "--help", env=self.env).returncode, OK, verb)
+            self.assertIn(f"comfymon {verb}", run(verb, "--help", env=self.env).stdout)
+
+    def test_check_shows_values_with_their_origin(self) -> None:
+        config = Path(self.dir.name) / "c.json"
+        config.write_text('{"store": {"cap": "2G"}} // comment')
+        shown = json.loads(run("check", "--json", "--config", str(config), "--set", "env=x",
+                               env={**self.env, "DD_SERVICE": "s"}).stdout)
+        self.assertEqual(shown["service"], {"value": "s", "origin": "environment DD_SERVICE"})
+        self.assertEqual(shown["env"], {"value": "x", "origin": "command line"})
+        self.assertEqual(shown["store.cap"]["value"], "2 GiB")
+        self.assertIn("c.json:1:", shown["store.cap"]["origin"])
+        config.write_text('{"store":\n {"cop": "2G"}}')
+        done = run("check", "--config", str(config), env=self.env)
+        self.assertEqual(done.returncode, USAGE)
+        self.assertIn("c.json:2:3: unknown key \"store.cop\"", done.stderr)
+        self.assertEqual(run("check", env={**self.env, "COMFYMON_DESTINATIONS": "ftp"}).returncode, USAGE)
+
+    def test_the_committed_default_and_schema_are_what_the_program_prints(self) -> None:
+        for option, name in (("--print-default", "comfymon.json"), ("--print-schema", "comfymon.schema.json")):
+            self.assertEqual(run("check", option, env=self.env).stdout, (ROOT / "config" / name).read_text(), name)
+
+    def test_install_links_or_copies_and_uninstall_takes_only_its_own(self) -> None:
+        comfy, node = Path(self.dir.name) / "ComfyUI", Path(self.dir.name) / "node"
+        (comfy / "custom_nodes").mkdir(parents=True)
+        (node / "lib").mkdir(parents=True)
+        (node / "prestartup_script.py").write_text("1\n")
+        (node / "lib" / "x.so").write_text("2\n")
+        target = comfy / "custom_nodes" / "comfymon"
+        where = ("--comfyui", str(comfy))
+        self.assertEqual(run("install", *where, "--node", str(node), env=self.env).returncode, OK)
+        self.assertTrue(target.is_symlink())
+        self.assertEqual(run("install", *where, "--node", str(node), "--copy", env=self.env).returncode, OK)
+        self.assertFalse(target.is_symlink())
+        self.assertEqual((target / "lib" / "x.so").read_text(), "2\n")
+        self.assertEqual(run("uninstall", *where, env=self.env).returncode, OK)
+        self.assertFalse(target.exists())
+        self.assertEqual(run("uninstall", *where, env=self.env).returncode, OK)
+        self.assertTrue((node / "lib" / "x.so").exists())
+        target.mkdir()
+        (target / "somebody.py").write_text("3\n")
+        self.assertEqual(run("install", *where, "--node", str(node), env=self.env).returncode, PROBLEM)
+        self.assertEqual(run("uninstall", *where, env=self.env).returncode, PROBLEM)
+        self.assertTrue((target / "somebody.py").exists())
+        self.assertEqual(run("install", "--comfyui", self.dir.name, "--node", str(node), env=self.env).returncode, PROBLEM)
+
+    def test_without_agent_and_buffer_there_is_nothing_to_ask(self) -> None:
+        for verb in ("status", "traces", "verify", "export"):
+            self.assertEqual(run(verb, env=self.env).returncode, NO_AGENT, verb)
+
+
+if __name__ == "__main__":
+    unittest.main()
