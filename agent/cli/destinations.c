@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "agent/cli/cli.h"
@@ -71,6 +72,11 @@ parse_item(const struct config *c, const char *item, struct destination_options 
 		return refuse(item, "expected datadog, file:/path, NAME=URL or none");
 	}
 	d->kind = DEST_DATADOG_AGENT;
+	if (strlen(d->url) == sizeof d->url - 1) /* it may have been cut */
+		return refuse(item, "the address is longer than 510 bytes");
+	if (strncmp(d->url, "unix://", 7) == 0 &&
+	    strlen(d->url + 7) >= sizeof((struct sockaddr_un *)0)->sun_path)
+		return refuse(d->url, "a socket's path has at most 107 bytes");
 	return known_url(d->url) ? CLI_OK
 				 : refuse(d->url, "expected http://host:port or unix:///path");
 }
@@ -83,6 +89,8 @@ destinations_of(const struct cli *c, struct destination_options *out, size_t *co
 	int rv = CLI_OK;
 
 	*count = 0;
+	if (strlen(config_string(g, OPT_DESTINATIONS)) >= sizeof list)
+		return refuse("...", "the list is longer than 1 KB");
 	copy(list, sizeof list, config_string(g, OPT_DESTINATIONS));
 	for (char *item = strtok_r(list, ", ", &save); item != NULL && rv == CLI_OK;
 	     item = strtok_r(NULL, ", ", &save)) {

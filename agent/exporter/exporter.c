@@ -17,7 +17,7 @@
 #include "agent/exporter/verdict.h"
 
 #define LINES_MAX 8u
-#define HOLD_MS   60000u /* a refused key is tried again this often */
+#define HOLD_MS   60000u /* a refused key or a wrong address is tried again this often */
 #define POLL_MS   (10 * 60 * 1000)
 
 struct exporter {
@@ -119,9 +119,9 @@ note(struct line *l, enum verdict v, const struct outcome *o, uint64_t rest)
 
 	s->last_status = o->status > 0 ? o->status : 0;
 	snprintf(s->last_error, sizeof s->last_error, "%.150s",
-	    o->error[0] != '\0'                          ? o->error
-	    : v == VERDICT_RETRY && o->status / 100 == 2 ? "the reply is not a Datadog agent's"
-							 : "");
+	    o->error[0] != '\0' ? o->error
+	    : v == VERDICT_SENT ? ""
+				: verdict_hint(o->status));
 	s->next_try_real_ns = rest > 0 ? clock_real_ns() + rest * NS_PER_MS : 0;
 	l->blocked_until_mono_ns = rest > 0 ? clock_mono_ns() + rest * NS_PER_MS : 0;
 	switch (v) {
@@ -153,15 +153,26 @@ note(struct line *l, enum verdict v, const struct outcome *o, uint64_t rest)
 static void
 finish(struct exporter *e, struct line *l, const struct outcome *o)
 {
-	enum verdict v =
-	    o->status > 0 ? verdict_of(o->status, o->body, o->body_bytes) : VERDICT_RETRY;
-	uint64_t rest = rest_ms(e, l, v, o);
-	uint64_t next = rest > 0 ? clock_real_ns() + rest * NS_PER_MS : 0;
+	enum verdict v = VERDICT_RETRY;
+	uint64_t rest, next;
 
+	if (o->status > 0)
+		v = verdict_of(o->status, o->body, o->body_bytes);
+	else if (o->status == STATUS_NOT_ENCODED)
+		v = VERDICT_REJECT;
+	rest = rest_ms(e, l, v, o);
+	next = rest > 0 ? clock_real_ns() + rest * NS_PER_MS : 0;
 	settle(l, v, o, next);
-	if (v != VERDICT_SENT && v != VERDICT_SPLIT && l->failures == 0)
+	/* once for each kind of failure in a row; the rest is counted */
+	if (v == VERDICT_SENT)
+		l->logged = 0;
+	else if (v != VERDICT_SPLIT && l->logged != o->status) {
+		l->logged = o->status;
 		log_warn("delivery_failed destination=%s status=%d error=\"%s\" retry_ms=%llu",
-		    l->options.name, o->status, o->error, (unsigned long long)rest);
+		    l->options.name, o->status,
+		    o->error[0] != '\0' ? o->error : verdict_hint(o->status),
+		    (unsigned long long)rest);
+	}
 	(void)pthread_mutex_lock(&e->lock);
 	note(l, v, o, rest);
 	l->has_result = true;
@@ -171,12 +182,14 @@ finish(struct exporter *e, struct line *l, const struct outcome *o)
 	e->wake(e->ctx);
 }
 
-/* The chunk itself cannot be written down: it is rejected, its spans are counted under status -1.
+/*
+ * No request could be made of the chunk: without memory it is tried again, else
+ * the chunk itself is broken and rejected under a status that no far end gives.
  */
 static void
 finish_broken(struct exporter *e, struct line *l, enum err why)
 {
-	struct outcome o = { .status = why == E_NOMEM ? 503 : 400,
+	struct outcome o = { .status = why == E_NOMEM ? 503 : STATUS_NOT_ENCODED,
 		.error = err_text(why),
 		.body = "",
 		.retry_after = "" };

@@ -11,6 +11,7 @@
 
 #define CONNECT_TIMEOUT_MS 3000L
 #define BODY_KEEP_BYTES    (1024u * 1024)
+#define REPLY_END_BYTES    (16u * REPLY_MAX_BYTES) /* no agent's reply is that large */
 
 static size_t
 take_body(char *data, size_t size, size_t n, void *ctx)
@@ -21,8 +22,7 @@ take_body(char *data, size_t size, size_t n, void *ctx)
 	n *= size;
 	l->reply_bytes += n;
 	outbuf_put(&l->reply, data, n < room ? n : room);
-	/* An endless reply ends the request: nothing of an agent's is that large. */
-	return l->reply_bytes > 16 * REPLY_MAX_BYTES ? 0 : n;
+	return l->reply_bytes > REPLY_END_BYTES ? 0 : n;
 }
 
 static size_t
@@ -32,6 +32,9 @@ take_header(char *data, size_t size, size_t n, void *ctx)
 	struct line *l = ctx;
 	size_t bytes = size * n, skip = sizeof name - 1;
 
+	l->header_bytes += bytes;
+	if (l->header_bytes > HEADERS_MAX_BYTES) /* endless headers end the request */
+		return 0;
 	if (bytes > skip && strncasecmp(data, name, skip) == 0) {
 		size_t m = bytes - skip;
 
@@ -42,6 +45,27 @@ take_header(char *data, size_t size, size_t n, void *ctx)
 		l->retry_after[strcspn(l->retry_after, "\r\n")] = '\0';
 	}
 	return bytes;
+}
+
+/* Is the far end this host?  Such traffic has no business with a proxy. */
+static bool
+is_loopback(const char *url)
+{
+	CURLU *u = curl_url();
+	char *host = NULL;
+	size_t n;
+	bool yes = false;
+
+	if (u != NULL && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+	    curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
+		n = strlen(host);
+		yes = strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+		      strncmp(host, "127.", 4) == 0 ||
+		      (n > 10 && strcasecmp(host + n - 10, ".localhost") == 0);
+	}
+	curl_free(host);
+	curl_url_cleanup(u);
+	return yes;
 }
 
 enum err
@@ -55,12 +79,14 @@ http_init(struct line *l)
 	if (strncmp(url, "unix://", 7) == 0) {
 		snprintf(l->socket, sizeof l->socket, "%.290s", url + 7);
 		snprintf(l->target, sizeof l->target, "http://localhost/v0.4/traces");
+		l->direct = true;
 	} else {
 		size_t n = strlen(url);
 
 		while (n > 0 && url[n - 1] == '/')
 			n--;
 		snprintf(l->target, sizeof l->target, "%.*s/v0.4/traces", (int)n, url);
+		l->direct = is_loopback(l->target);
 	}
 	return E_OK;
 }
@@ -101,8 +127,11 @@ set_options(struct line *l)
 	curl_easy_setopt(e, CURLOPT_URL, l->target);
 	if (l->socket[0] != '\0')
 		curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->socket);
-	curl_easy_setopt(e, CURLOPT_PROXY, "");
+	if (l->direct) /* else http_proxy, https_proxy, all_proxy and no_proxy hold */
+		curl_easy_setopt(e, CURLOPT_PROXY, "");
+	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
@@ -129,7 +158,7 @@ http_begin(struct line *l, CURLM *multi)
 
 	outbuf_reset(&l->body, BODY_KEEP_BYTES);
 	outbuf_reset(&l->reply, REPLY_MAX_BYTES);
-	l->reply_bytes = 0;
+	l->reply_bytes = l->header_bytes = 0;
 	l->retry_after[0] = l->error[0] = '\0';
 	if (rv == E_OK)
 		rv = payload_msgpack(l->view, &l->lease.chunk, l->identity, &l->body, &traces);
@@ -151,6 +180,8 @@ http_end(struct line *l, CURLM *multi, CURLcode code, struct outcome *out)
 	out->error = "";
 	if (code != CURLE_OK)
 		out->error = l->error[0] != '\0' ? l->error : curl_easy_strerror(code);
+	if (l->reply_bytes > REPLY_END_BYTES || l->header_bytes > HEADERS_MAX_BYTES)
+		out->error = "the reply does not end: it was cut off";
 	/* A refusal whose body broke off is a refusal all the same; a 2xx must be whole. */
 	if (code != CURLE_OK && (status < 400 || status > 599))
 		status = -(long)code;

@@ -14,7 +14,11 @@
 #include "agent/core/outbuf.h"
 #include "agent/core/spanview.h"
 
-#define REPLY_MAX_BYTES (64u * 1024) /* kept of a reply's body */
+#define REPLY_MAX_BYTES   (64u * 1024) /* kept of a reply's body */
+#define HEADERS_MAX_BYTES (64u * 1024) /* taken of a reply's headers, trailers included */
+
+/* The chunk could not be encoded: neither an HTTP status nor a negative curl code. */
+#define STATUS_NOT_ENCODED (-1000)
 
 struct line {
 	struct destination_options options;
@@ -30,15 +34,17 @@ struct line {
 	/* the thread's own */
 	struct lease lease;
 	bool busy;
+	int logged; /* status of the last failure that was logged since the last success */
 	struct spanview *view;
 	struct span_identity *identity;
 	struct outbuf body;
 	/* datadog_agent */
 	CURL *easy;
 	struct curl_slist *headers;
+	bool direct; /* loopback or a Unix socket: no proxy is asked */
 	char target[600], socket[300], error[CURL_ERROR_SIZE];
 	struct outbuf reply;
-	size_t reply_bytes; /* all that came, kept or not */
+	size_t reply_bytes, header_bytes; /* all that came, kept or not */
 	char retry_after[64];
 	/* file */
 	int fd;

@@ -24,13 +24,43 @@ verdict_of(int status, const char *body, size_t n)
 {
 	if (status >= 200 && status < 300)
 		return body_of_an_agent(body, n) ? VERDICT_SENT : VERDICT_RETRY;
-	if (status == 413)
+	switch (status) {
+	case 413:
 		return VERDICT_SPLIT;
-	if (status == 401 || status == 403)
+	case 401:
+	case 403:
+	case 404:
+	case 405:
+	case 407:
+	case 415:
 		return VERDICT_HOLD;
-	if (status == 408 || status == 429 || status >= 500 || status < 400)
+	case 408:
+	case 425:
+	case 429:
+		return VERDICT_RETRY;
+	default:
+		break;
+	}
+	/* a redirect is never followed: traces go where they were told to go, or wait */
+	if (status >= 500 || status < 400)
 		return VERDICT_RETRY;
 	return VERDICT_REJECT;
+}
+
+const char *
+verdict_hint(int status)
+{
+	if (status == 401 || status == 403)
+		return "refused: is the key right, may this host send?";
+	if (status == 404 || status == 405 || status == 415)
+		return "takes no traces there: is the address a Datadog agent's?";
+	if (status == 407)
+		return "the proxy wants a login: see http_proxy, https_proxy, no_proxy";
+	if (status >= 300 && status < 400)
+		return "a redirect, which is not followed: is the address a Datadog agent's?";
+	if (status >= 200 && status < 300)
+		return "the reply is not a Datadog agent's";
+	return "";
 }
 
 uint64_t

@@ -10,10 +10,12 @@
 
 enum verdict {
 	VERDICT_SENT,
-	VERDICT_RETRY,  /* the network, 408, 429, 5xx, a reply that is no agent's */
+	VERDICT_RETRY,  /* the network, 408, 425, 429, 5xx, 3xx, a reply that is no agent's */
 	VERDICT_SPLIT,  /* 413 */
 	VERDICT_REJECT, /* the far end said no for good */
-	VERDICT_HOLD,   /* 401, 403: waits for a person, tried again now and then */
+	/* 401, 403 (key), 404, 405, 415 (the wrong address), 407 (proxy): nothing is wrong with
+	 * the chunk.  It waits for a person and is tried again now and then. */
+	VERDICT_HOLD,
 };
 
 /*
@@ -21,6 +23,9 @@ enum verdict {
  * body can be an agent's: empty, JSON or "OK".  A captive portal's page is not.
  */
 enum verdict verdict_of(int status, const char *body, size_t n);
+
+/* What a person should look at after this status, which did not take the chunk; "" for none. */
+const char *verdict_hint(int status);
 
 #define BACKOFF_FIRST_MS   1000u
 #define BACKOFF_MAX_MS     60000u

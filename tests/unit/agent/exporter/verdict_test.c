@@ -18,10 +18,15 @@ TEST(judges_every_kind_of_status)
 		{ 400, VERDICT_REJECT },
 		{ 401, VERDICT_HOLD },
 		{ 403, VERDICT_HOLD },
-		{ 404, VERDICT_REJECT },
+		{ 402, VERDICT_REJECT },
+		{ 404, VERDICT_HOLD },
+		{ 405, VERDICT_HOLD },
+		{ 407, VERDICT_HOLD },
 		{ 408, VERDICT_RETRY },
 		{ 413, VERDICT_SPLIT },
-		{ 415, VERDICT_REJECT },
+		{ 415, VERDICT_HOLD },
+		{ 422, VERDICT_REJECT },
+		{ 425, VERDICT_RETRY },
 		{ 429, VERDICT_RETRY },
 		{ 500, VERDICT_RETRY },
 		{ 503, VERDICT_RETRY },
@@ -30,6 +35,16 @@ TEST(judges_every_kind_of_status)
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
 		CHECK_EQ(verdict_of(rows[i].status, "", 0), rows[i].want);
+}
+
+TEST(says_what_a_person_should_look_at)
+{
+	static const int wordy[] = { 301, 401, 403, 404, 405, 407, 415 };
+
+	for (size_t i = 0; i < sizeof wordy / sizeof wordy[0]; i++)
+		CHECK(strlen(verdict_hint(wordy[i])) > 20);
+	CHECK_STR(verdict_hint(503), "");
+	CHECK_STR(verdict_hint(400), "");
 }
 
 TEST(does_not_trust_a_portals_page)
@@ -155,6 +170,7 @@ int
 main(void)
 {
 	RUN(judges_every_kind_of_status);
+	RUN(says_what_a_person_should_look_at);
 	RUN(does_not_trust_a_portals_page);
 	RUN(doubles_the_delay_up_to_a_minute_and_never_below_50_ms);
 	RUN(reads_retry_after_as_seconds_or_date);

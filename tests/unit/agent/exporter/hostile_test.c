@@ -1,0 +1,371 @@
+/*
+ * Whatever answers at the far end: a reply that never ends, lies about its
+ * length, crawls or redirects costs a bounded time and memory and gets the right
+ * verdict.  Ways there: IPv6, a Unix socket, a proxy, and no proxy.
+ */
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/base/clock.h"
+#include "agent/core/export.h"
+#include "tests/t.h"
+
+#define TIMEOUT_MS 700
+
+/* What the far end does after it has read a request. */
+struct reply {
+	const char *name;
+	const char *head;   /* sent once */
+	const char *repeat; /* then this, until the peer goes or `limit` bytes are out */
+	size_t limit;
+	unsigned pause_ms; /* between two of them */
+	int kind;          /* of settlement wanted */
+	int status;        /* wanted; below 0: any failure of the transfer */
+};
+
+struct far {
+	const struct reply *reply;
+	int listener;
+	char request[4096];
+	size_t sent;
+	pthread_t thread;
+	char url[160];
+};
+
+/* The head and all of the body; the first bytes stay in f->request. */
+static void
+read_request(struct far *f, int fd)
+{
+	size_t n = 0, body;
+	char *end = NULL, *length;
+
+	memset(f->request, 0, sizeof f->request);
+	while (end == NULL && n < sizeof f->request - 1) {
+		ssize_t got = read(fd, f->request + n, sizeof f->request - 1 - n);
+
+		if (got <= 0)
+			return;
+		n += (size_t)got;
+		end = strstr(f->request, "\r\n\r\n");
+	}
+	length = strstr(f->request, "Content-Length: ");
+	if (end == NULL || length == NULL)
+		return;
+	body = strtoul(length + 16, NULL, 10);
+	for (n -= (size_t)(end + 4 - f->request); n < body;) {
+		char sink[4096];
+		ssize_t got = read(fd, sink, sizeof sink);
+
+		if (got <= 0)
+			return;
+		n += (size_t)got;
+	}
+}
+
+static void
+answer(struct far *f, int fd)
+{
+	const struct reply *r = f->reply;
+
+	f->sent = strlen(r->head);
+	if (send(fd, r->head, f->sent, MSG_NOSIGNAL) < 0)
+		return;
+	while (r->repeat != NULL && f->sent < r->limit) {
+		ssize_t m = send(fd, r->repeat, strlen(r->repeat), MSG_NOSIGNAL);
+
+		if (m <= 0)
+			return;
+		f->sent += (size_t)m;
+		if (r->pause_ms > 0)
+			usleep(r->pause_ms * 1000);
+	}
+}
+
+static void *
+serve(void *arg)
+{
+	struct far *f = arg;
+	struct pollfd p = { .fd = f->listener, .events = POLLIN };
+	int fd;
+
+	if (poll(&p, 1, 5000) != 1 || (fd = accept(f->listener, NULL, NULL)) < 0)
+		return NULL;
+	read_request(f, fd);
+	answer(f, fd);
+	close(fd);
+	return NULL;
+}
+
+static void
+listen_on(struct far *f, const void *address, socklen_t n, int family)
+{
+	f->listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (f->listener < 0 || bind(f->listener, address, n) != 0 || listen(f->listener, 4) != 0 ||
+	    pthread_create(&f->thread, NULL, serve, f) != 0) {
+		perror("the far end");
+		exit(2);
+	}
+}
+
+static void
+far_start(struct far *f, const struct reply *reply)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t n = sizeof a;
+
+	f->reply = reply;
+	listen_on(f, &a, sizeof a, AF_INET);
+	if (getsockname(f->listener, (struct sockaddr *)&a, &n) != 0)
+		exit(2);
+	snprintf(f->url, sizeof f->url, "http://127.0.0.1:%u", ntohs(a.sin_port));
+}
+
+static void
+far_stop(struct far *f)
+{
+	pthread_join(f->thread, NULL);
+	close(f->listener);
+}
+
+static void
+wake(void *ctx)
+{
+	(void)ctx;
+}
+
+static struct lease
+empty_bundle(void)
+{
+	struct wire_bundle none = { 0 };
+	struct lease l = { .chunk.blob = calloc(1, BUNDLE_FIXED_BYTES),
+		.chunk.blob_bytes = BUNDLE_FIXED_BYTES,
+		.probe = calloc(1, sizeof *l.probe) };
+
+	wire_bundle_seal(l.chunk.blob, &none);
+	return l;
+}
+
+/* Deliver one chunk to `url`; false when no result came within the deadline. */
+static bool
+deliver(const char *url, struct export_result *r, struct destination_status *s)
+{
+	struct destination_options d = { .name = "agent", .asked = true, .timeout_ms = TIMEOUT_MS };
+	uint64_t until = clock_mono_ns() + 10 * NS_PER_S;
+	struct exporter *e = NULL;
+	struct lease l = empty_bundle();
+	enum err rv;
+
+	snprintf(d.url, sizeof d.url, "%s", url);
+	if (exporter_new(&d, 1, wake, NULL, &e) != E_OK || exporter_start(e) != E_OK ||
+	    exporter_give(e, 0, &l) != E_OK)
+		exit(2);
+	while ((rv = exporter_take(e, r)) != E_OK && clock_mono_ns() < until)
+		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	exporter_status(e, 0, s);
+	exporter_free(e);
+	return rv == E_OK;
+}
+
+static void
+forget(struct export_result *r)
+{
+	free(r->agent_reply);
+	free(r->a.blob);
+	free(r->b.blob);
+}
+
+#define OK "HTTP/1.1 200 OK\r\n"
+
+static const struct reply replies[] = {
+	{ "plain", OK "Content-Length: 2\r\n\r\nOK", NULL, 0, 0, SETTLE_SENT, 200 },
+	{ "no length, closed", OK "Connection: close\r\n\r\n{}", NULL, 0, 0, SETTLE_SENT, 200 },
+	{ "chunked", OK "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", NULL, 0, 0,
+	    SETTLE_SENT, 200 },
+	{ "redirect", "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", NULL, 0, 0,
+	    SETTLE_RETRY, 302 },
+	{ "redirect, method kept",
+	    "HTTP/1.1 307 Temporary\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
+	    NULL, 0, 0, SETTLE_RETRY, 307 },
+	{ "not found", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", NULL, 0, 0,
+	    SETTLE_HOLD, 404 },
+	{ "bad request", "HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n", NULL, 0, 0,
+	    SETTLE_REJECTED, 400 },
+	{ "endless body", OK "\r\n", "{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{", 64u << 20, 0, SETTLE_RETRY,
+	    -1 },
+	{ "endless refusal", "HTTP/1.1 403 No\r\n\r\n", "no no no no no no no no no no ", 64u << 20,
+	    0, SETTLE_HOLD, 403 },
+	{ "endless headers", OK, "X-More: and more and more and more and more\r\n", 64u << 20, 0,
+	    SETTLE_RETRY, -1 },
+	{ "one endless header", OK "X-More: ", "and more and more and more ", 64u << 20, 0,
+	    SETTLE_RETRY, -1 },
+	{ "endless 100 Continue", "", "HTTP/1.1 100 Continue\r\n\r\n", 64u << 20, 0, SETTLE_RETRY,
+	    -1 },
+	{ "endless trailers", OK "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
+	    "X-More: and more and more\r\n", 64u << 20, 0, SETTLE_RETRY, -1 },
+	{ "longer than it is", OK "Content-Length: 100\r\n\r\n{}", NULL, 0, 0, SETTLE_RETRY, -1 },
+	{ "negative length", OK "Content-Length: -5\r\n\r\n{}", NULL, 0, 0, SETTLE_RETRY, -1 },
+	{ "no number for length", OK "Content-Length: many\r\n\r\n{}", NULL, 0, 0, SETTLE_RETRY,
+	    -1 },
+	{ "chunked garbage", OK "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n", NULL, 0,
+	    0, SETTLE_RETRY, -1 },
+	{ "a chunk of 2^63", OK "Transfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\n{}", NULL, 0,
+	    0, SETTLE_RETRY, -1 },
+	{ "garbage", "\x16\x03\x01\x02\xff\xff\r\n\r\n", NULL, 0, 0, SETTLE_RETRY, -1 },
+	{ "HTTP/0.9", "{\"rate_by_service\":{}}", NULL, 0, 0, SETTLE_RETRY, -1 },
+	{ "nothing", "", NULL, 0, 0, SETTLE_RETRY, -1 },
+	{ "one byte at a time", OK "Content-Length: 1000\r\n\r\n", " ", 1000, 100, SETTLE_RETRY,
+	    -1 },
+	{ "one header byte at a time", OK, "X", 1000, 100, SETTLE_RETRY, -1 },
+	{ "a portal's page", OK "Content-Length: 6\r\n\r\n<html>", NULL, 0, 0, SETTLE_RETRY, 200 },
+};
+
+TEST(a_hostile_reply_costs_bounded_time_and_memory)
+{
+	struct rusage before, after;
+
+	getrusage(RUSAGE_SELF, &before);
+	for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++) {
+		const struct reply *want = &replies[i];
+		uint64_t began = clock_mono_ns();
+		struct destination_status s;
+		struct export_result r = { 0 };
+		struct far f;
+		int failed = t_failed_checks;
+
+		far_start(&f, want);
+		CHECK(deliver(f.url, &r, &s));
+		far_stop(&f);
+		CHECK_EQ(r.s.kind, want->kind);
+		if (want->status > 0)
+			CHECK_EQ(r.s.status, want->status);
+		else
+			CHECK(r.s.status < 0);
+		CHECK(clock_mono_ns() - began < 5 * NS_PER_S);
+		CHECK(f.sent < 32u << 20); /* cut off, not drunk to the end */
+		if (want->kind == SETTLE_RETRY || want->kind == SETTLE_HOLD) {
+			CHECK(r.s.next_try_real_ns > 0);
+			CHECK(s.last_error[0] != '\0');
+		}
+		if (t_failed_checks != failed)
+			fprintf(stderr, "... in \"%s\": %s\n", want->name, s.last_error);
+		forget(&r);
+	}
+	getrusage(RUSAGE_SELF, &after);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	CHECK(after.ru_maxrss - before.ru_maxrss < 16 * 1024);
+#endif
+}
+
+static const struct reply fine = { "fine", OK "Content-Length: 2\r\n\r\n{}", NULL, 0, 0,
+	SETTLE_SENT, 200 };
+
+TEST(delivers_over_ipv6)
+{
+	struct sockaddr_in6 a = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	socklen_t n = sizeof a;
+	struct destination_status s;
+	struct export_result r = { 0 };
+	struct far f = { .reply = &fine };
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool have = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+
+	close(fd);
+	if (!have) {
+		puts("skip: no IPv6 loopback here");
+		return;
+	}
+	a.sin6_port = 0;
+	listen_on(&f, &a, sizeof a, AF_INET6);
+	CHECK_EQ(getsockname(f.listener, (struct sockaddr *)&a, &n), 0);
+	snprintf(f.url, sizeof f.url, "http://[::1]:%u", ntohs(a.sin6_port));
+	CHECK(deliver(f.url, &r, &s));
+	far_stop(&f);
+	CHECK_EQ(r.s.kind, SETTLE_SENT);
+	forget(&r);
+}
+
+TEST(delivers_over_a_unix_socket)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct destination_status s;
+	struct export_result r = { 0 };
+	struct far f = { .reply = &fine };
+
+	snprintf(a.sun_path, sizeof a.sun_path, "/tmp/hostile_test.%d.sock", (int)getpid());
+	unlink(a.sun_path);
+	listen_on(&f, &a, sizeof a, AF_UNIX);
+	snprintf(f.url, sizeof f.url, "unix://%s", a.sun_path);
+	CHECK(deliver(f.url, &r, &s));
+	far_stop(&f);
+	unlink(a.sun_path);
+	CHECK_EQ(r.s.kind, SETTLE_SENT);
+	CHECK(strstr(f.request, "POST /v0.4/traces HTTP/1.1\r\nHost: localhost\r\n") != NULL);
+	forget(&r);
+}
+
+/* A reserved address (RFC 5737) that only a proxy could reach. */
+#define ELSEWHERE "http://192.0.2.1:8126"
+
+TEST(asks_the_proxy_for_hosts_elsewhere_and_never_for_this_one)
+{
+	struct destination_status s;
+	struct export_result r = { 0 };
+	struct far proxy, here;
+
+	far_start(&proxy, &fine);
+	setenv("http_proxy", proxy.url, 1);
+	CHECK(deliver(ELSEWHERE, &r, &s));
+	CHECK_EQ(r.s.kind, SETTLE_SENT);
+	forget(&r);
+	far_stop(&proxy);
+	CHECK(strstr(proxy.request, "POST " ELSEWHERE "/v0.4/traces HTTP/1.1\r\n") != NULL);
+
+	setenv("http_proxy", "http://127.0.0.1:1", 1);
+	setenv("all_proxy", "http://127.0.0.1:1", 1);
+	far_start(&here, &fine);
+	CHECK(deliver(here.url, &r, &s));
+	CHECK_EQ(r.s.kind, SETTLE_SENT);
+	forget(&r);
+	far_stop(&here);
+	CHECK(strstr(here.request, "POST /v0.4/traces HTTP/1.1\r\n") != NULL);
+	unsetenv("all_proxy");
+	unsetenv("http_proxy");
+}
+
+TEST(no_proxy_is_honoured)
+{
+	struct destination_status s;
+	struct export_result r = { 0 };
+	struct far proxy;
+
+	far_start(&proxy, &fine);
+	setenv("http_proxy", proxy.url, 1);
+	setenv("no_proxy", "192.0.2.1", 1);
+	CHECK(deliver(ELSEWHERE, &r, &s));
+	CHECK_EQ(r.s.kind, SETTLE_RETRY);
+	CHECK(r.s.status < 0);
+	forget(&r);
+	unsetenv("http_proxy");
+	unsetenv("no_proxy");
+	CHECK(deliver(proxy.url, &r, &s)); /* nobody had asked it: it still waits */
+	CHECK_EQ(r.s.kind, SETTLE_SENT);
+	forget(&r);
+	far_stop(&proxy);
+}
+
+int
+main(void)
+{
+	RUN(a_hostile_reply_costs_bounded_time_and_memory);
+	RUN(delivers_over_ipv6);
+	RUN(delivers_over_a_unix_socket);
+	RUN(asks_the_proxy_for_hosts_elsewhere_and_never_for_this_one);
+	RUN(no_proxy_is_honoured);
+	return t_done();
+}
