@@ -15,9 +15,9 @@ say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
 
 ./config/packages.sh tests
 
-build() { # preset
+build() { # preset [target...]
 	cmake --preset "$1" >"build/$1.configure.log" 2>&1 || { cat "build/$1.configure.log"; return 1; }
-	cmake --build --preset "$1" -j "$jobs" -- -k 0 >"build/$1.build.log" 2>&1 ||
+	cmake --build --preset "$1" -j "$jobs" ${2:+--target "${@:2}"} -- -k 0 >"build/$1.build.log" 2>&1 ||
 		{ grep -E 'error|warning|FAILED|undefined' "build/$1.build.log" | head -40; return 1; }
 }
 mkdir -p build
@@ -40,6 +40,10 @@ ctest --test-dir build/tsan -j "$jobs" --output-on-failure -L 'unit|contract' -L
 say "fuzz: ten seconds a target"
 build fuzz
 ctest --test-dir build/fuzz -j "$jobs" --output-on-failure -L fuzz
+
+say "fault: kills aimed at each phase, and builds broken on purpose"
+build fault comfymon probe_gen
+ctest --test-dir build/fault --output-on-failure -R '^fault\.phases'
 
 say "release: build, every test"
 build release

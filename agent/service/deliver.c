@@ -5,9 +5,9 @@
 #include <stdlib.h>
 
 #include "agent/base/clock.h"
-#include "agent/base/fault.h"
 #include "agent/base/log.h"
 #include "agent/service/pipeline.h"
+#include "schema/fault.h"
 
 void
 deliver_collect(struct pipeline *p)
@@ -36,6 +36,7 @@ deliver_settle(struct pipeline *p)
 			e = p->store->ops->settle(p->store, &r->s);
 		if (e != E_OK && e != E_NOTFOUND) /* evicted meanwhile: counted there */
 			return e;
+		fault_inside("reply/record");
 	}
 	return E_OK;
 }
@@ -57,22 +58,30 @@ deliver_done(struct pipeline *p)
 	p->result_count = 0;
 }
 
-/* It could not be handed over: due again at once. */
+/* A settlement in a transaction of its own. */
 static void
-give_back(struct pipeline *p, struct lease *l)
+settle_now(struct pipeline *p, const struct settlement *s)
 {
-	struct settlement s = { .chunk = l->chunk.id,
-		.destination = l->destination,
-		.kind = SETTLE_RETRY,
-		.next_try_real_ns = clock_real_ns() + NS_PER_S };
 	enum err e = p->store->ops->begin(p->store);
 
-	if (e == E_OK && (e = p->store->ops->settle(p->store, &s)) == E_OK)
+	if (e == E_OK && (e = p->store->ops->settle(p->store, s)) == E_OK)
 		e = p->store->ops->commit(p->store);
 	if (e != E_OK) {
 		p->store->ops->rollback(p->store);
 		log_warn("lease_not_returned error=\"%s\"", err_text(e));
 	}
+}
+
+/* It could not be handed over: due again at once. */
+static void
+give_back(struct pipeline *p, struct lease *l)
+{
+	const struct settlement s = { .chunk = l->chunk.id,
+		.destination = l->destination,
+		.kind = SETTLE_RETRY,
+		.next_try_real_ns = clock_real_ns() + NS_PER_S };
+
+	settle_now(p, &s);
 	lease_free(l);
 }
 
@@ -91,6 +100,14 @@ deliver_lease(struct pipeline *p)
 
 			if (e != E_OK)
 				break;
+
+			const struct settlement early = { .chunk = l.chunk.id,
+				.destination = l.destination,
+				.kind = SETTLE_SENT,
+				.status = 200 };
+
+			if (fault_breaks("sent-before-reply"))
+				settle_now(p, &early);
 			if (exporter_give(p->exporter, i, &l) != E_OK) {
 				give_back(p, &l);
 				break;

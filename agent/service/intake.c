@@ -13,6 +13,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/service/pipeline.h"
+#include "schema/fault.h"
 
 enum err
 pipeline_probe_known(struct pipeline *p, const struct probe_row *row, struct probe_row **out)
@@ -177,7 +178,9 @@ repeated(struct pipeline *p, struct pending *n, const struct wire_batch *b, stru
 {
 	p->work.repeats++;
 	reply_with(n, row, STORED_OK);
-#ifdef BREAK_NO_REPEATS
+	if (!fault_breaks("no-repeats"))
+		return E_OK;
+
 	struct raw_row raw = { .probe = row->id,
 		.first = b->first,
 		.end = b->end,
@@ -187,10 +190,6 @@ repeated(struct pipeline *p, struct pending *n, const struct wire_batch *b, stru
 	enum err e = p->store->ops->count_received(p->store, SIGNAL_TRACE, b->span_count);
 
 	return e != E_OK ? e : feed(p, &raw, &n->fed);
-#else
-	(void)b;
-	return E_OK;
-#endif
 }
 
 /* Its spans end here, counted; the probe goes on behind the batch. */

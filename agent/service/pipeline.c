@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 #include "agent/base/clock.h"
-#include "agent/base/fault.h"
 #include "agent/base/log.h"
+#include "schema/fault.h"
 
 #define RETRY_NS    NS_PER_S       /* after a failed transaction */
 #define SCAN_NS     (5 * NS_PER_S) /* rings */
@@ -98,19 +98,21 @@ commit(struct pipeline *p)
 		processor_commit(p->processor);
 		return E_OK;
 	}
-#ifdef BREAK_STORED_BEFORE_COMMIT
-	intake_reply(p);
-#endif
-	fault_enter("commit/stored");
+	if (fault_breaks("stored-before-commit"))
+		intake_reply(p);
+	if (p->stored_count > 0)
+		fault_enter("commit/stored");
 	e = p->store->ops->commit(p->store);
 	if (e != E_OK)
 		return e;
 	p->transaction = false;
 	processor_commit(p->processor);
-#ifndef BREAK_STORED_BEFORE_COMMIT
-	intake_reply(p);
-#endif
-	fault_leave("commit/stored");
+	if (p->stored_count > 0)
+		fault_inside("commit/stored");
+	if (!fault_breaks("stored-before-commit"))
+		intake_reply(p);
+	if (p->stored_count > 0)
+		fault_leave("commit/stored");
 	p->work.commits++;
 	return E_OK;
 }

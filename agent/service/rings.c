@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "agent/base/clock.h"
-#include "agent/base/fault.h"
 #include "agent/base/log.h"
 #include "agent/service/pipeline.h"
+#include "schema/fault.h"
 
 struct salvaging {
 	struct pipeline *p;
@@ -69,10 +69,8 @@ salvage_one(struct pipeline *p, struct salvage *s, struct salvage_counts *counts
 		real = clock_real_ns();
 	}
 	e = salvage_read(s, from, mono, real, &nothing, put_batch, &ctx, counts);
-#ifndef BREAK_SALVAGE_TWICE
-	if (e == E_OK)
+	if (e == E_OK && !fault_breaks("salvage-twice"))
 		e = p->store->ops->probe_close(p->store, row.id);
-#endif
 	if (e == E_OK)
 		pipeline_probe_gone(p, row.id);
 	return e;
@@ -101,6 +99,8 @@ found(void *ctx, const char *path)
 	if ((e = pipeline_begin(p)) == E_OK)
 		e = salvage_one(p, s, &counts);
 	if (e == E_OK || e == E_EXISTS) {
+		if (fault_breaks("unlink-before-commit") && salvage_unlink(s) != E_OK)
+			log_warn("ring_not_removed path=%s", path);
 		fault_enter("salvage/unlink");
 
 		enum err rv = p->store->ops->commit(p->store);
@@ -112,6 +112,7 @@ found(void *ctx, const char *path)
 			p->store->ops->rollback(p->store);
 		log_warn("ring_not_salvaged path=%s error=\"%s\"", path, err_text(e));
 	} else {
+		fault_inside("salvage/unlink");
 		if (salvage_unlink(s) != E_OK)
 			log_warn("ring_not_removed path=%s", path);
 		fault_leave("salvage/unlink");

@@ -7,6 +7,7 @@
 
 #include "probe/core/probe.h"
 #include "probe/core/state.h"
+#include "schema/fault.h"
 
 #define SPAN_MAX_TAG_BYTES (FRAME_RECORD_MAX_BYTES - RECORD_HEADER_BYTES - WIRE_SPAN_FIXED_BYTES)
 
@@ -95,20 +96,26 @@ comfymon_span_finish(const struct wire_span *s, uint32_t slot)
 	}
 	opened = slot != COMFYMON_NO_SLOT && open_claim(&probe.open, slot);
 	p = span_fits(s) ? ring_reserve(r, span_length(s), EVENT_SPAN, &position) : NULL;
+	fault_enter("reserve/publish");
 	if (p == NULL) {
 		if (opened)
 			open_free(&probe.open, slot);
 		ring_lose(r, span_fits(s) ? WIRE_LOSS_RING_FULL : WIRE_LOSS_TOO_LARGE);
 		return false;
 	}
+	if (fault_breaks("publish-before-payload"))
+		ring_publish(r, p, position, span_length(s), EVENT_SPAN);
 	wire_span_put(p + RECORD_HEADER_BYTES, s);
 	if (opened) {
 		wire_put16(p + WIRE_SPAN_OFF_FLAGS, s->flags | WIRE_SPAN_OPENED);
 		open_finish_at(&probe.open, slot, position);
 	}
-	ring_publish(r, p, position, span_length(s), EVENT_SPAN);
+	fault_inside("reserve/publish");
+	if (!fault_breaks("publish-before-payload"))
+		ring_publish(r, p, position, span_length(s), EVENT_SPAN);
 	if (opened)
 		open_free(&probe.open, slot);
+	fault_leave("reserve/publish");
 	return true;
 }
 

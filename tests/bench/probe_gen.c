@@ -6,11 +6,13 @@
  *             [--jobs] [--leave-open] [--kill-self-after N] [--drain-ms MS]
  *             [--ring-bytes N]
  *
- * Each trace is a root and M - 1 children; with --jobs the root is opened
- * first, as a job is.  The ledger (tests/support/ledger.py) hears of a span
- * before the probe does ("open", "issued") and again when the probe has taken
- * it ("acked"): from there on it must be delivered, whoever dies.  Rate is
- * spans a second, 0 for no pause.  Without --ledger nothing is written.
+ * Each trace is a root and M - 1 children; with --jobs the root and every third
+ * child are opened first, as jobs and nodes are.  The ledger
+ * (tests/support/ledger.py) hears of a span before the probe does ("open",
+ * "issued") and again when the probe has taken it ("held", "acked"): from there
+ * on it must be delivered, whoever dies.  What the probe did not take is
+ * "lost".  Rate is spans a second, 0 for no pause.  Without --ledger nothing is
+ * written.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -193,23 +195,43 @@ promise(const char *kind, const struct item *it)
 }
 
 static void
+say(const char *kind, const struct wire_span *s)
+{
+	char line[160];
+
+	if (ledger >= 0)
+		write_line(line, (size_t)snprintf(line, sizeof line,
+				     "{\"k\":\"%s\",\"keys\":[\"%016" PRIx64 "%016" PRIx64
+				     "/%016" PRIx64 "\"]}\n",
+				     kind, s->trace_hi, s->trace_lo, s->span_id));
+}
+
+static uint32_t
+begin(struct item *it)
+{
+	uint32_t slot;
+
+	promise("open", it);
+	slot = comfymon_span_open(&it->span);
+	if (slot != COMFYMON_NO_SLOT)
+		say("held", &it->span);
+	return slot;
+}
+
+static void
 finish(struct item *it, uint32_t slot)
 {
 	const struct wire_span *s = &it->span;
-	char line[160];
 
 	it->span.duration_ns = comfymon_now_ns() - s->start_ns;
 	promise("issued", it);
 	if (!comfymon_span_finish(s, slot)) {
 		dropped++;
+		say("lost", s);
 		return;
 	}
 	taken++;
-	if (ledger >= 0)
-		write_line(line, (size_t)snprintf(line, sizeof line,
-				     "{\"k\":\"acked\",\"keys\":[\"%016" PRIx64 "%016" PRIx64
-				     "/%016" PRIx64 "\"]}\n",
-				     s->trace_hi, s->trace_lo, s->span_id));
+	say("acked", s);
 	if (taken == o.kill_after)
 		kill(getpid(), SIGKILL);
 }
@@ -241,14 +263,16 @@ one_trace(uint64_t start_ns)
 
 	comfymon_new_trace_id(&hi, &lo);
 	draw_span(&root, hi, lo, 0, 0);
-	if (o.jobs || o.leave_open) {
-		promise("open", &root);
-		slot = comfymon_span_open(&root.span);
-	}
+	if (o.jobs || o.leave_open)
+		slot = begin(&root);
 	for (unsigned n = 1; n < o.spans; n++) {
+		uint32_t child_slot = COMFYMON_NO_SLOT;
+
 		draw_span(&child, hi, lo, root.span.span_id, n);
-		finish(&child, COMFYMON_NO_SLOT);
+		if (o.jobs && n % 3 == 0)
+			child_slot = begin(&child);
 		pace(start_ns, taken + dropped);
+		finish(&child, child_slot);
 	}
 	if (!o.leave_open)
 		finish(&root, slot);

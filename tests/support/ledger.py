@@ -21,7 +21,9 @@ acked span may be missing if, and only if, the counters name as many dropped or 
 
 A writer in another process, in C as well, can append the same lines to the file; reload() reads
 them: {"k":"issued","spans":[{...}]}, {"k":"open","spans":[{...}]},
-{"k":"acked","keys":["32 hex digits/16 hex digits"]}.
+{"k":"acked","keys":["32 hex digits/16 hex digits"]}, and, of a probe that is asked to outlive
+its process, {"k":"held","keys":[...]}: an open span is in its table and must be delivered, as
+finished or as unfinished; {"k":"lost","keys":[...]}: it said no, and counted.
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ class Ledger:
         self.issued: Dict[Key, bytes] = {}
         self.opened: Dict[Key, bytes] = {}
         self.acked: Set[Key] = set()
+        self.held: Set[Key] = set()
         self.kills: List[Tuple[int, int]] = []
         self._contents: Dict[Key, Span] = {}
         self._sync = sync
@@ -118,14 +121,22 @@ class Ledger:
     def reload(self) -> None:
         """Read again what other processes have appended to the file."""
         assert self._path is not None
+        self.read(self._path)
+
+    def read(self, path: Path) -> None:
+        """Take in the file of a process that may be dead; what it wrote half is left out."""
         with self._lock:
-            for text in self._path.read_bytes().split(b"\n")[:-1]:
+            for text in path.read_bytes().split(b"\n")[:-1]:
                 self._apply(json.loads(text))
 
     def _apply(self, line: Dict[str, Any]) -> None:
         kind = line["k"]
         if kind == "acked":
             self.acked.update(key_from_text(text) for text in line["keys"])
+        elif kind == "held":
+            self.held.update(key_from_text(text) for text in line["keys"])
+        elif kind == "lost":
+            self.held.difference_update(key_from_text(text) for text in line["keys"])
         elif kind == "kill":
             if (line["from"], line["to"]) not in self.kills:
                 self.kills.append((line["from"], line["to"]))
@@ -169,7 +180,10 @@ class Ledger:
         """Put this around each kill of the collector: it excuses one request in flight."""
         begin = time.monotonic_ns()
         yield
-        end = time.monotonic_ns()
+        self.killed(begin, time.monotonic_ns())
+
+    def killed(self, begin: int, end: int) -> None:
+        """The collector was killed, by itself or by another, between these monotonic times."""
         with self._lock:
             self._write({"k": "kill", "from": begin, "to": end})
             self.kills.append((begin, end))
@@ -186,7 +200,8 @@ class Ledger:
             report.add("delivered more than once", twice)
             if status is not None:
                 expected = set(self.issued) | set(self.opened)
-                report.add("counters", check_counters(status, self.acked, expected, delivery,
+                promised = self.acked | self.held
+                report.add("counters", check_counters(status, promised, expected, delivery,
                                                       allow_loss))
         return report
 
@@ -208,12 +223,15 @@ class Ledger:
         missing = sorted(self.acked - delivered)
         report.counts = {
             "issued": len(self.issued), "opened only": len(known) - len(self.issued),
-            "acked": len(self.acked), "delivered": len(delivered), "missing": len(missing),
+            "acked": len(self.acked), "held": len(self.held), "delivered": len(delivered), "missing": len(missing),
+            "unfinished": sum(any(m.unfinished for m in marks) for marks in delivery.marks.values()),
             "requests": delivery.requests, "kills": len(self.kills),
             "repeated": delivery.repeated,
         }
         if not allow_loss:
             report.add("acked but never delivered", [self._name(key) for key in missing])
+            report.add("open in the table, but delivered neither finished nor unfinished",
+                       [self._name(key) for key in sorted(self.held - delivered)])
         report.add("acked but never issued",
                    [self._name(key) for key in sorted(self.acked - known)])
         report.add("delivered but never issued", [
@@ -224,7 +242,10 @@ class Ledger:
         altered: List[str] = []
         unfinished: List[str] = []
         finished: List[str] = []
+        both: List[str] = []
         for key, marks in delivery.marks.items():
+            if len({item.unfinished for item in marks}) > 1:
+                both.append(self._name(key))
             for item in marks:
                 if item.unfinished and key in self.issued and key in self.acked:
                     unfinished.append(self._name(key))
@@ -235,6 +256,7 @@ class Ledger:
                 elif not item.unfinished and key in self.opened and key not in self.issued:
                     finished.append(self._name(key))
         report.add("content differs", altered)
+        report.add("delivered as finished and as unfinished", both)
         report.add("finished and acked, delivered as unfinished", unfinished)
         report.add("only opened, delivered as finished", finished)
 

@@ -150,13 +150,16 @@ class Writer:
                 answer += piece
             if answer != wire.HANDSHAKE_PULL:
                 raise WriterError(f"handshake answered {answer.hex()}")
-            hello = wire.encode_hello(self.who, self.stored, self.head, self._attrs)
-            sock.sendall(wire.frame_message(hello))
+            sock.sendall(self._greet())
         except OSError:
             sock.close()
             return False
         self._sock = sock
         return True
+
+    def _greet(self) -> bytes:
+        """What is said after the handshake."""
+        return wire.frame_message(wire.encode_hello(self.who, self.stored, self.head, self._attrs))
 
     def pump(self, timeout: float) -> bool:
         """Take in what the collector says within timeout; False if there is no connection."""
