@@ -103,6 +103,9 @@ module_start(PyObject *Py_UNUSED(m), PyObject *args, PyObject *kw)
 	if (!PyArg_ParseTupleAndKeywords(
 		args, kw, "|zpK:start", names, &o.run_dir, &sender, &bytes))
 		return NULL;
+	/* What began with the ring that is there goes on in it. */
+	if (comfymon_is_on())
+		Py_RETURN_TRUE;
 	snprintf(version, sizeof version, "%d.%d.%d", PY_MAJOR_VERSION, PY_MINOR_VERSION,
 	    PY_MICRO_VERSION);
 	identity_read(&identity, version);

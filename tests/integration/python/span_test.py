@@ -142,6 +142,11 @@ class Contexts(Case):
         with trace(name):
             pass
 
+    def test_start_again_changes_nothing_for_what_runs(self) -> None:
+        with _comfymon.trace("runs"):
+            self.assertTrue(_comfymon.start(run_dir=self.folder, sender=False))
+        self.assertEqual(list(self.spans()), ["runs"])
+
     def test_a_span_of_a_parent_is_not_written_by_its_fork(self) -> None:
         with trace("parent"):
             pid = os.fork()
