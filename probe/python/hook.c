@@ -100,13 +100,23 @@ own_attribute(PyObject *owner, PyObject *attr)
 	return value;
 }
 
+/* It binds to an instance in a way of its own, which a wrapper cannot repeat. */
+static bool
+binds_strangely(PyObject *original)
+{
+	PyTypeObject *type = Py_TYPE(original);
+	return type->tp_descr_get != NULL && !PyMethod_Check(original) &&
+	       !PyType_HasFeature(type, Py_TPFLAGS_METHOD_DESCRIPTOR);
+}
+
 /* The function inside a static or class method, else the object itself; NULL: not a function. */
 static PyObject *
-function_of(PyObject *original)
+function_of(PyObject *owner, PyObject *original)
 {
 	if (Py_IS_TYPE(original, &PyStaticMethod_Type) || Py_IS_TYPE(original, &PyClassMethod_Type))
 		return PyObject_GetAttrString(original, "__func__");
-	if (PyType_Check(original) || !PyCallable_Check(original))
+	if (PyType_Check(original) || !PyCallable_Check(original) ||
+	    (PyType_Check(owner) && binds_strangely(original)))
 		return NULL;
 	return Py_NewRef(original);
 }
@@ -125,7 +135,7 @@ dressed(PyObject *original, PyObject *wrapper)
 static bool
 place(struct hook *h, PyObject *owner, PyObject *attr, PyObject *original)
 {
-	PyObject *function = function_of(original);
+	PyObject *function = function_of(owner, original);
 	if (function == NULL)
 		return false;
 	PyObject *parameters = hook_parameters(function);
@@ -284,7 +294,8 @@ hook_free_decorated(struct hook *h)
 int
 hook_setup(void)
 {
-	if (PyType_Ready(&wrapper_type) < 0 || PyType_Ready(&awaitable_type) < 0)
+	if (PyType_Ready(&wrapper_unbound_type) < 0 || PyType_Ready(&wrapper_type) < 0 ||
+	    PyType_Ready(&awaitable_type) < 0)
 		return -1;
 	PyObject *abc = PyImport_ImportModule("collections.abc");
 	PyObject *coroutine = abc != NULL ? PyObject_GetAttrString(abc, "Coroutine") : NULL;

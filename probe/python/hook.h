@@ -117,11 +117,11 @@ bool hook_is_attached(const char *module, const char *attr);
 PyObject *hook_arg(const struct hook_call *c, unsigned i);
 /* As above, but the parameter's default stands in where there is one. */
 PyObject *hook_arg_or_default(const struct hook_call *c, unsigned i);
-/* The first positional argument (self of a method), or NULL. */
+/* The first positional argument (self of a method), or NULL. In on_call only. */
 static inline PyObject *
 hook_self(const struct hook_call *c)
 {
-	return c->nargs > 0 ? c->args[0] : NULL;
+	return c->args != NULL && c->nargs > 0 ? c->args[0] : NULL;
 }
 /* The row that a call belongs to. */
 const struct hook_def *hook_def_of(const struct hook_call *c);

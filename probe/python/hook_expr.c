@@ -135,7 +135,7 @@ value_of(const struct hook_expr *e, const struct hook_call *c, PyObject *result)
 	if (e->root == EXPR_RESULT) {
 		o = result;
 	} else if (e->root == EXPR_SELF) {
-		o = c->args != NULL ? hook_self(c) : NULL;
+		o = hook_self(c);
 	} else if (e->root == EXPR_ARG) {
 		o = hook_bind_get(&e->bind, c);
 		if (o == NULL)

@@ -52,7 +52,7 @@ struct hook {
 };
 
 /* ---- wrapper.c, awaitable.c ---- */
-extern PyTypeObject wrapper_type, awaitable_type;
+extern PyTypeObject wrapper_type, wrapper_unbound_type, awaitable_type;
 /* A wrapper around `function` (new reference); `owned`: the hook dies with it. */
 PyObject *wrapper_new(PyObject *function, struct hook *h, bool owned);
 void wrapper_set_hook(PyObject *wrapper, struct hook *h);

@@ -1,7 +1,7 @@
 /*
- * wrapper.c - the one type that stands in for a hooked function.
+ * wrapper.c - what stands in for a hooked function.
  *
- * It binds like a function, says it is one (__class__, __code__, __wrapped__ …
+ * It binds as the function does, says it is one (__class__, __code__, __wrapped__ …
  * are the wrapped function's), and keeps no attributes of its own: what is set
  * on it is set on the function, so nothing is lost when it is taken off.
  * See hook.h
@@ -72,10 +72,15 @@ wrapper_traverse(PyObject *self, visitproc visit, void *arg)
 	return 0;
 }
 
+/* Others of the same dead cycle may still call us: None says so as an exception, NULL would crash.
+ */
 static int
 wrapper_clear(PyObject *self)
 {
-	Py_CLEAR(((struct wrapper *)self)->function);
+	struct wrapper *w = (struct wrapper *)self;
+	PyObject *function = w->function;
+	w->function = Py_NewRef(Py_None);
+	Py_DECREF(function);
 	return 0;
 }
 
@@ -163,24 +168,32 @@ static PyGetSetDef wrapper_getset[] = {
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
-PyTypeObject wrapper_type = {
+/* What a class holds as it is: a partial, a builtin, an object with __call__. */
+PyTypeObject wrapper_unbound_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_comfymon.hooked",
 	.tp_basicsize = sizeof(struct wrapper),
-	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
-		    Py_TPFLAGS_METHOD_DESCRIPTOR,
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
 	.tp_vectorcall_offset = offsetof(struct wrapper, call),
 	.tp_weaklistoffset = offsetof(struct wrapper, weak),
 	.tp_call = PyVectorcall_Call,
 	.tp_dealloc = wrapper_dealloc,
 	.tp_traverse = wrapper_traverse,
 	.tp_clear = wrapper_clear,
-	.tp_descr_get = wrapper_bind,
 	.tp_getattro = wrapper_getattro,
 	.tp_setattro = wrapper_setattro,
 	.tp_repr = wrapper_repr,
 	.tp_methods = wrapper_methods,
 	.tp_getset = wrapper_getset,
 	.tp_free = PyObject_GC_Del,
+};
+
+/* What becomes a method; a type of its own, as the interpreter calls methods without asking us. */
+PyTypeObject wrapper_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_comfymon.hooked_function",
+	.tp_base = &wrapper_unbound_type,
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+	.tp_descr_get = wrapper_bind,
+	.tp_getset = wrapper_getset, /* else it would get a __doc__ of its own */
 };
 
 static bool
@@ -197,7 +210,9 @@ is_coroutine_function(PyObject *function)
 PyObject *
 wrapper_new(PyObject *function, struct hook *h, bool owned)
 {
-	struct wrapper *w = PyObject_GC_New(struct wrapper, &wrapper_type);
+	bool binds = PyType_HasFeature(Py_TYPE(function), Py_TPFLAGS_METHOD_DESCRIPTOR);
+	struct wrapper *w =
+	    PyObject_GC_New(struct wrapper, binds ? &wrapper_type : &wrapper_unbound_type);
 	if (w == NULL)
 		return NULL;
 	w->call = wrapper_vectorcall;
