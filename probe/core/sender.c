@@ -358,7 +358,8 @@ work(void *arg)
 			line_drop(s, now);
 		if (s->line == LINE_UP)
 			pack(s, now);
-		sleep_until(s, plan_sleep(s, now), now);
+		if (!finished(s, now)) /* the last reply may just have come */
+			sleep_until(s, plan_sleep(s, now), now);
 		now = comfymon_now_ns();
 	}
 	link_close(&s->link);

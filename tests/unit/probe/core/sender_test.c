@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -574,6 +575,31 @@ TEST(stop_hands_over_what_is_there_within_its_time)
 	stop();
 }
 
+static void *
+stop_patiently(void *took_ns)
+{
+	uint64_t began = comfymon_now_ns();
+
+	comfymon_stop(PATIENCE_MS);
+	*(uint64_t *)took_ns = comfymon_now_ns() - began;
+	return NULL;
+}
+
+TEST(stop_ends_as_soon_as_all_is_stored)
+{
+	uint64_t took_ns = UINT64_MAX;
+	pthread_t stopper;
+
+	server_open();
+	REQUIRE(start(256 * 1024) && greet(0) && span(1));
+	REQUIRE(pthread_create(&stopper, NULL, stop_patiently, &took_ns) == 0);
+	CHECK(read_batch() && reply(STORED_OK, batch.end));
+	CHECK(hung_up_by_probe());
+	pthread_join(stopper, NULL);
+	CHECK(took_ns < PATIENCE_MS / 2 * NS_PER_MS);
+	stop();
+}
+
 int
 main(void)
 {
@@ -595,6 +621,7 @@ main(void)
 	RUN(connects_when_a_collector_comes_and_sleeps_while_there_is_nothing);
 	RUN(turns_off_when_the_host_closes_descriptors_it_does_not_know);
 	RUN(stop_hands_over_what_is_there_within_its_time);
+	RUN(stop_ends_as_soon_as_all_is_stored);
 	rmdir(dir);
 	return t_done();
 }
