@@ -1,13 +1,14 @@
 /*
- * process.h - the contract of the processor: raw batches in, chunks and one
+ * process.h - the contract of the processor: batches in, chunks and one
  * segment out.  A processor is a plain object without threads; the pipeline's
  * thread drives it.  It never touches the store: it says what the next
  * transaction must do.
  *
  *	processor_restore(...)	at start, once for each segment row
- *	processor_feed(...)	once for each raw batch, in id order
+ *	processor_feed(...)	once for each batch, in the order of its probe's stream
  *	processor_step(...)	decide and emit; fills a struct step
- *	-- the caller applies the step in one transaction with the raw deletes --
+ *	-- the caller applies the step in the transaction that also deletes the raw
+ *	   rows it fed, or moves the probes' ends past batches that got no row --
  *	processor_commit(...)	the transaction is durable: forget what left
  *	processor_abort(...)	it failed: keep everything, try again later
  */
@@ -31,7 +32,7 @@ struct processor_options {
 				  agent) */
 };
 
-/* What one transaction must do besides deleting the raw batches fed since the last commit. */
+/* What one transaction must do besides ending the batches fed since the last commit. */
 struct step {
 	struct chunk_row *chunks; /* to chunk_put */
 	size_t chunk_count;
@@ -56,13 +57,16 @@ MUST_CHECK enum err processor_probe_gone(struct processor *p, int64_t probe);
 MUST_CHECK enum err processor_restore(struct processor *p, const struct segment_row *s);
 /*
  * E_INVAL: malformed as a whole, nothing was taken, the caller counts its spans
- * as dropped. E_NOMEM: feed the same batch again later, it goes on where it stopped.
+ * as dropped.  E_NOMEM: it may have been taken in part; roll the transaction
+ * back, reset, restore.
  */
 MUST_CHECK enum err processor_feed(struct processor *p, const struct raw_row *raw);
 MUST_CHECK enum err processor_step(
     struct processor *p, uint64_t now_mono_ns, uint64_t now_real_ns, const struct step **out);
 void processor_commit(struct processor *p);
 void processor_abort(struct processor *p);
+/* Forget everything, as a restart would: the segments and what is fed again bring it back. */
+void processor_reset(struct processor *p);
 
 /* The body of a Datadog agent's reply ({"rate_by_service":{...}}); E_INVAL when it is none. */
 enum err processor_agent_rates(struct processor *p, const char *json, size_t n);

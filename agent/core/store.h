@@ -177,7 +177,8 @@ struct store_ops {
 	 * client that never said hello): any first >= end is taken.  p->id names the
 	 * probe; its end, losses, clocks and spans are filled in from the database
 	 * whatever the result.  E_STATE: the probe is closed.  Eviction comes before
-	 * E_FULL.
+	 * E_FULL.  id NULL: all of this but the row; the caller puts what becomes of the
+	 * spans (segments, chunks, counters) into the same transaction.
 	 */
 	enum err (*raw_put)(struct store *st, struct probe_row *p, const uint8_t *blob,
 	    size_t bytes, const struct wire_batch *b, bool strict, int64_t *id);

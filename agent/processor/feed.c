@@ -37,13 +37,13 @@ feed_record(struct processor *p, struct probe *probe, const uint8_t *rec, const 
 }
 
 static enum err
-feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b, size_t at)
+feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b)
 {
 	int64_t offset_ns = (int64_t)(b->real_ns - b->mono_ns);
 	struct wire_error err;
 	struct wire_span s;
 
-	for (uint32_t length; at < b->records_bytes; at += length) {
+	for (uint32_t at = 0, length; at < b->records_bytes; at += length) {
 		const uint8_t *rec = b->records + at;
 		uint16_t type = wire_get16(rec + 12);
 		enum err e = E_OK;
@@ -54,14 +54,9 @@ feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b,
 		else if (wire_span_get(rec + RECORD_HEADER_BYTES, length - RECORD_HEADER_BYTES, &s,
 			     &err) == 0)
 			e = feed_record(p, probe, rec, &s, offset_ns);
-		if (e != E_OK) {
-			p->resume_probe = probe->id;
-			p->resume_first = b->first;
-			p->resume_at = at;
+		if (e != E_OK)
 			return e;
-		}
 	}
-	p->resume_probe = 0;
 	return E_OK;
 }
 
@@ -72,7 +67,6 @@ processor_feed(struct processor *p, const struct raw_row *raw)
 	struct wire_batch b;
 	struct probe *probe;
 	enum err e;
-	size_t at = 0;
 
 	if (p->planned)
 		return E_STATE;
@@ -93,11 +87,9 @@ processor_feed(struct processor *p, const struct raw_row *raw)
 		p->stats.malformed_batches += e == E_INVAL;
 		return e;
 	}
-	if (p->resume_probe == probe->id && p->resume_first == b.first)
-		at = p->resume_at;
 	if (b.mono_ns > probe->end_mono_ns)
 		probe->end_mono_ns = b.mono_ns;
-	return feed_batch(p, probe, &b, at);
+	return feed_batch(p, probe, &b);
 }
 
 /* What the records that have left said about their trace. */

@@ -142,9 +142,6 @@ struct processor {
 	uint64_t memory_bytes;
 	struct decided *decided; /* DECIDED_SETS * DECIDED_WAYS */
 	uint32_t stamp;
-	int64_t resume_probe; /* a feed that ran out of memory goes on here */
-	uint64_t resume_first;
-	size_t resume_at;
 	bool planned; /* between step and commit or abort */
 	struct step step;
 	size_t chunk_cap, segment_cap, dead_cap;

@@ -56,11 +56,9 @@ processor_new(const struct processor_options *o, struct processor **out)
 	return E_OK;
 }
 
-void
-processor_free(struct processor *p)
+static void
+forget_all(struct processor *p)
 {
-	if (p == NULL)
-		return;
 	processor_abort(p);
 	while (p->age.next != &p->age)
 		trace_free(p, trace_of_age(p->age.next));
@@ -68,6 +66,26 @@ processor_free(struct processor *p)
 		next = probe->next;
 		probe_free(probe);
 	}
+	p->probes = NULL;
+	p->touched = NULL;
+	p->touched_tail = &p->touched;
+}
+
+void
+processor_reset(struct processor *p)
+{
+	forget_all(p);
+	memset(p->decided, 0, DECIDED_SETS * DECIDED_WAYS * sizeof *p->decided);
+	p->step.sampled_out = p->step.received = p->step.repeats = 0;
+	memset(p->step.dropped, 0, sizeof p->step.dropped);
+}
+
+void
+processor_free(struct processor *p)
+{
+	if (p == NULL)
+		return;
+	forget_all(p);
 	for (size_t i = 0; i < OPTION_TEXTS; i++)
 		free(p->texts[i]);
 	rates_free(p->rates);

@@ -3,10 +3,11 @@
  * the store and at once into the processor, replies after the commit.
  * Pipeline's thread.
  *
- * A batch is put as a raw row and fed from memory in the same transaction that
- * deletes the row again; a row survives only when the processor could not take
- * it.  Then, and after a restart, rows wait in the store and new batches queue
- * behind them: the processor sees each probe's stream in order.
+ * A batch goes from memory through the processor, and the same transaction moves
+ * its probe's end and holds what became of its spans: it is never written as it
+ * came.  Only while raw rows wait in the store (a dead process's ring, or those
+ * of an earlier version) new batches queue behind them as rows of their own: the
+ * processor sees each probe's stream in order.
  */
 #include <stdlib.h>
 
@@ -149,28 +150,24 @@ row_of(struct pipeline *p, const struct wire_batch *b, struct probe_row **out)
 	return pipeline_probe_known(p, &row, out);
 }
 
-/* Into the processor, unless it has it; then the row has served. */
+/* Into the processor, unless it has it; then its row, if there is one, has served. */
 static enum err
 feed(struct pipeline *p, struct raw_row *raw, bool *fed)
 {
 	enum err e = *fed ? E_OK : processor_feed(p->processor, raw);
 
-	if (e == E_OK) {
-		*fed = true;
-		return raw->id == 0 ? E_OK : p->store->ops->raw_delete(p->store, raw->id);
-	}
 	if (e == E_INVAL || e == E_CORRUPT) {
 		log_warn("batch_not_understood probe=%lld first=%llu", (long long)raw->probe,
 		    (unsigned long long)raw->first);
-		*fed = true;
 		e = p->store->ops->count_dropped(
 		    p->store, SIGNAL_TRACE, DROP_MALFORMED, raw->spans);
-		return e != E_OK ? e : p->store->ops->raw_delete(p->store, raw->id);
+	} else if (e != E_OK) {
+		p->begin_again = true; /* it may hold half of the batch */
+		return e;
+	} else {
+		*fed = true;
 	}
-	p->backlog = true; /* it stays in the store until the processor can */
-	if (raw->id > 0 && (p->backlog_after == 0 || raw->id <= p->backlog_after))
-		p->backlog_after = raw->id - 1;
-	return E_OK;
+	return e != E_OK || raw->id == 0 ? e : p->store->ops->raw_delete(p->store, raw->id);
 }
 
 static enum err
@@ -213,15 +210,17 @@ store_batch(struct pipeline *p, struct pending *n)
 	struct probe_row *row;
 	struct wire_error err;
 	struct wire_batch b;
-	int64_t id = 0;
+	int64_t id;
+	bool wait;
 	enum err e;
 
 	if (wire_batch_peek(n->item.body, n->item.body_bytes, &b, &err) != 0)
 		return E_OK;
 	if ((e = row_of(p, &b, &row)) != E_OK)
 		return e;
-	e = p->store->ops->raw_put(
-	    p->store, row, n->item.body, n->item.body_bytes, &b, n->item.said_hello, &id);
+	wait = p->backlog && !n->fed;
+	e = p->store->ops->raw_put(p->store, row, n->item.body, n->item.body_bytes, &b,
+	    n->item.said_hello, wait ? &id : NULL);
 	if (e == E_EXISTS)
 		return repeated(p, n, &b, row);
 	if (e == E_GAP) {
@@ -237,11 +236,10 @@ store_batch(struct pipeline *p, struct pending *n)
 	row->end = b.end;
 	p->work.batches++;
 	reply_with(n, row, STORED_OK);
-	if (p->backlog && !n->fed)
+	if (wait)
 		return E_OK; /* it queues behind the rows that wait */
 
-	struct raw_row raw = { .id = id,
-		.probe = row->id,
+	struct raw_row raw = { .probe = row->id,
 		.first = b.first,
 		.end = b.end,
 		.spans = b.span_count,
@@ -260,7 +258,6 @@ store_malformed(struct pipeline *p, struct pending *n)
 	struct wire_error err;
 	struct wire_batch b;
 	uint64_t spans;
-	int64_t id = 0;
 	enum err e;
 
 	if (wire_batch_peek(n->item.body, n->item.body_bytes, &b, &err) != 0)
@@ -272,15 +269,13 @@ store_malformed(struct pipeline *p, struct pending *n)
 	wire_batch_seal(empty, &b);
 	if ((e = row_of(p, &b, &row)) != E_OK)
 		return e;
-	e = p->store->ops->raw_put(p->store, row, empty, sizeof empty, &b, false, &id);
+	e = p->store->ops->raw_put(p->store, row, empty, sizeof empty, &b, false, NULL);
 	if (e == E_EXISTS || e == E_GAP) {
 		reply_with(n, row, e == E_EXISTS ? STORED_OK : STORED_WANTED);
 		return E_OK;
 	}
 	if (e == E_STATE)
 		return refuse(p, n, &b, spans, DROP_MALFORMED);
-	if (e == E_OK)
-		e = p->store->ops->raw_delete(p->store, id);
 	if (e != E_OK)
 		return e;
 	row->end = b.end;
@@ -340,8 +335,6 @@ intake_backlog(struct pipeline *p)
 		if (e == E_OK)
 			e = p->store->ops->raw_delete(p->store, p->backlog_ids[i]);
 	}
-	if (clock_mono_ns() < p->backlog_mono_ns)
-		return e;
 	while (e == E_OK && p->backlog && p->backlog_count < PIPELINE_BACKLOG_ROWS &&
 	       bytes < PIPELINE_GROUP_BYTES) {
 		struct raw_row raw;
@@ -370,9 +363,7 @@ intake_backlog(struct pipeline *p)
 			e = feed(p, &raw, &fed);
 		bytes += raw.blob_bytes;
 		free(raw.blob);
-		if (e == E_OK && !fed)
-			p->backlog_mono_ns = clock_mono_ns() + NS_PER_S; /* it cannot now */
-		if (e != E_OK || !fed)
+		if (e != E_OK)
 			break;
 		p->backlog_ids[p->backlog_count++] = raw.id;
 		p->backlog_after = raw.id;

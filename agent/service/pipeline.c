@@ -131,15 +131,75 @@ failed(struct pipeline *p, enum err e)
 	p->retry_mono_ns = clock_mono_ns() + RETRY_NS;
 }
 
+/* What an earlier run left: open traces go back into the processor. */
+static enum err
+restore(struct pipeline *p)
+{
+	struct segment_row s;
+	int64_t after = 0;
+	enum err e;
+
+	while ((e = p->store->ops->segment_next(p->store, after, &s)) != E_NOTFOUND) {
+		struct probe_row row, *known;
+
+		if (e == E_CORRUPT) {
+			after = 0; /* it is deleted and counted: begin again behind those we have */
+			continue;
+		}
+		if (e != E_OK)
+			return e;
+		after = s.id;
+		e = p->store->ops->probe_by_row(p->store, s.probe, &row);
+		if (e == E_OK)
+			e = pipeline_probe_known(p, &row, &known);
+		if (e == E_OK)
+			e = processor_restore(p->processor, &s);
+		free(s.blob);
+		if (e == E_NOMEM)
+			return e;
+		if (e != E_OK)
+			log_error("segment_not_restored id=%lld error=\"%s\"", (long long)s.id,
+			    err_text(e));
+	}
+	return E_OK;
+}
+
+/*
+ * The processor ran out of memory in the middle of a batch.  As a kill and a
+ * restart would: what is on disk is the truth, the rest is fed again.
+ */
+static enum err
+begin_again(struct pipeline *p)
+{
+	enum err e;
+
+	log_warn("processor_begins_again");
+	processor_reset(p->processor);
+	pipeline_forget_probes(p);
+	for (size_t i = 0; i < p->pending_count; i++)
+		p->pending[i].fed = false;
+	p->backlog_count = 0;
+	p->backlog_after = 0;
+	p->backlog = true;
+	if ((e = restore(p)) != E_OK)
+		return e;
+	p->begin_again = false;
+	p->gone = true;
+	return E_OK;
+}
+
 /* One transaction. False when there was nothing to do. */
 static bool
 turn(struct pipeline *p)
 {
-	enum err e;
+	enum err e = E_OK;
 
 	p->turn++;
+	if (p->begin_again)
+		e = begin_again(p);
 	deliver_collect(p);
-	e = p->draining && p->full ? E_OK : intake_collect(p);
+	if (e == E_OK && !(p->draining && p->full))
+		e = intake_collect(p);
 	if (e == E_OK)
 		e = intake_store(p);
 	if (e == E_OK)
@@ -163,23 +223,20 @@ turn(struct pipeline *p)
 	return worked;
 }
 
+/* Traces that closed probes left open end now, once all that they sent is in. */
 static void
 tell_gone(struct pipeline *p)
 {
-	if (p->backlog || p->gone_count == 0)
-		return;
-	for (size_t i = 0; i < p->gone_count; i++)
-		if (processor_probe_gone(p->processor, p->gone[i]) != E_OK)
-			log_warn("probe_gone_failed probe=%lld", (long long)p->gone[i]);
-	p->gone_count = 0;
-	p->step_mono_ns = clock_mono_ns(); /* its lost spans leave with the next step */
-}
+	struct probe_row row;
+	int64_t at = 0;
 
-void
-pipeline_probe_gone(struct pipeline *p, int64_t probe)
-{
-	if (p->gone_count < PIPELINE_GONE)
-		p->gone[p->gone_count++] = probe;
+	if (p->backlog || p->begin_again || !p->gone)
+		return;
+	while (p->store->ops->probe_next(p->store, &at, &row) == E_OK)
+		if (row.closed && processor_probe_gone(p->processor, row.id) != E_OK)
+			log_warn("probe_gone_failed probe=%lld", (long long)row.id);
+	p->gone = false;
+	p->step_mono_ns = clock_mono_ns(); /* its lost spans leave with the next step */
 }
 
 static void
@@ -255,7 +312,7 @@ next_deadline(const struct pipeline *p)
 	t = earliest(t, p->step_mono_ns);
 	t = earliest(t, p->lease_mono_ns);
 	if (p->backlog)
-		t = p->backlog_mono_ns != 0 ? earliest(t, p->backlog_mono_ns) : 0;
+		return 0;
 	return p->full ? earliest(t, p->maintain_mono_ns) : t;
 }
 
@@ -273,14 +330,13 @@ loop(void *arg)
 			deliver_lease(p);
 		answer(p);
 		if (now >= p->scan_mono_ns && p->retry_mono_ns == 0) {
-			rings_scan(p, false);
+			rings_scan(p);
 			p->scan_mono_ns = now + SCAN_NS;
 		}
 		maintain(p, !worked);
 		note_quiet(p);
 		if (waker_stopped(&p->waker)) {
-			if (p->draining &&
-			    (!worked || p->retry_mono_ns != 0 || p->backlog_mono_ns > now))
+			if (p->draining && (!worked || p->retry_mono_ns != 0))
 				break;
 			p->draining = true;
 			continue;
@@ -292,37 +348,6 @@ loop(void *arg)
 	p->stopped = true;
 	pthread_cond_broadcast(&p->answered);
 	pthread_mutex_unlock(&p->lock);
-}
-
-/* What an earlier run left: open traces go back into the processor. */
-static enum err
-restore(struct pipeline *p)
-{
-	struct segment_row s;
-	int64_t after = 0;
-	enum err e;
-
-	while ((e = p->store->ops->segment_next(p->store, after, &s)) != E_NOTFOUND) {
-		struct probe_row row, *known;
-
-		if (e == E_CORRUPT) {
-			after = 0; /* it is deleted and counted: begin again behind those we have */
-			continue;
-		}
-		if (e != E_OK)
-			return e;
-		after = s.id;
-		e = p->store->ops->probe_by_row(p->store, s.probe, &row);
-		if (e == E_OK)
-			e = pipeline_probe_known(p, &row, &known);
-		if (e == E_OK)
-			e = processor_restore(p->processor, &s);
-		free(s.blob);
-		if (e != E_OK)
-			log_error("segment_not_restored id=%lld error=\"%s\"", (long long)s.id,
-			    err_text(e));
-	}
-	return E_OK;
 }
 
 enum err
@@ -362,7 +387,8 @@ pipeline_init(struct pipeline *p)
 enum err
 pipeline_start(struct pipeline *p)
 {
-	rings_scan(p, true);
+	rings_scan(p);
+	p->gone = true;
 	return thread_start(&p->thread, "pipeline", loop, p);
 }
 

@@ -18,7 +18,6 @@
 #define PIPELINE_RESULTS      64u
 #define PIPELINE_KNOWN        32u /* probes whose rows are at hand */
 #define PIPELINE_BACKLOG_ROWS 64u
-#define PIPELINE_GONE         64u
 
 /* A frame taken from the inbox; stays until the transaction with it is durable. */
 struct pending {
@@ -65,13 +64,12 @@ struct pipeline {
 	size_t backlog_count;
 	int64_t backlog_after; /* highest raw id fed from the store */
 	bool backlog;          /* raw rows wait in the store: new batches queue behind them */
+	bool begin_again;      /* the processor is reset and restored before the next turn */
 	bool transaction;
 	struct known_probe known[PIPELINE_KNOWN];
-	int64_t gone[PIPELINE_GONE]; /* told to the processor when the backlog is empty */
-	size_t gone_count;
+	bool gone; /* a probe was closed: the processor hears of it when the backlog is empty */
 	uint64_t turn;
 	bool full;                 /* intake is paused */
-	uint64_t backlog_mono_ns;  /* the processor could not take a row: not before; 0 none */
 	uint64_t retry_mono_ns;    /* after a failure: not before; 0 none */
 	uint64_t step_mono_ns;     /* the processor wants a call then; 0 none */
 	uint64_t lease_mono_ns;    /* a delivery is due then; 0 none */
@@ -112,7 +110,6 @@ MUST_CHECK enum err pipeline_probe_known(
     struct pipeline *p, const struct probe_row *row, struct probe_row **out);
 /* A transaction failed: what the rows say is not what the store says. */
 void pipeline_forget_probes(struct pipeline *p);
-void pipeline_probe_gone(struct pipeline *p, int64_t probe);
 
 MUST_CHECK enum err intake_collect(struct pipeline *p); /* inbox -> pending */
 MUST_CHECK enum err intake_store(struct pipeline *p);   /* pending -> rows and processor */
@@ -126,4 +123,4 @@ void deliver_done(struct pipeline *p);
 void deliver_lease(struct pipeline *p);
 
 /* Look at the run directory: salvage the dead, tell the processor who is gone. */
-void rings_scan(struct pipeline *p, bool at_start);
+void rings_scan(struct pipeline *p);

@@ -72,7 +72,7 @@ salvage_one(struct pipeline *p, struct salvage *s, struct salvage_counts *counts
 	if (e == E_OK && !fault_breaks("salvage-twice"))
 		e = p->store->ops->probe_close(p->store, row.id);
 	if (e == E_OK)
-		pipeline_probe_gone(p, row.id);
+		p->gone = true;
 	return e;
 }
 
@@ -170,7 +170,7 @@ close_orphans(struct pipeline *p)
 			return;
 		if (p->store->ops->probe_close(p->store, row.id) == E_OK &&
 		    p->store->ops->commit(p->store) == E_OK)
-			pipeline_probe_gone(p, row.id);
+			p->gone = true;
 		else
 			p->store->ops->rollback(p->store);
 		p->transaction = false;
@@ -179,16 +179,9 @@ close_orphans(struct pipeline *p)
 }
 
 void
-rings_scan(struct pipeline *p, bool at_start)
+rings_scan(struct pipeline *p)
 {
-	struct probe_row row;
-	int64_t at = 0;
-
 	if (salvage_list(p->run_dir, found, p) != E_OK)
 		log_warn("run_dir_not_read path=%s", p->run_dir);
 	close_orphans(p);
-	/* Closed in an earlier run: traces it left open end now. */
-	while (at_start && p->store->ops->probe_next(p->store, &at, &row) == E_OK)
-		if (row.closed)
-			pipeline_probe_gone(p, row.id);
 }

@@ -143,6 +143,7 @@ probe_move(struct sqlite_store *s, const struct probe_row *p)
 	return sq_done(s, q);
 }
 
+/* r->id 0: only the probe moves and `received` counts. */
 static enum err
 put_checked(struct sqlite_store *s, struct probe_row *p, const struct raw_row *r,
     const struct wire_batch *b)
@@ -152,7 +153,7 @@ put_checked(struct sqlite_store *s, struct probe_row *p, const struct raw_row *r
 	if (!space_disk_ok(s) || s->ballast.released)
 		return common_fail(&s->c, E_FULL, "too little space on the disk");
 	e = space_make(s, r->blob_bytes, s->c.limits.cap_bytes - s->c.limits.reserve_bytes);
-	if (e == E_OK)
+	if (e == E_OK && r->id != 0)
 		e = insert_raw(s, r, b->real_ns);
 	if (e != E_OK)
 		return e;
@@ -161,8 +162,10 @@ put_checked(struct sqlite_store *s, struct probe_row *p, const struct raw_row *r
 	if (e != E_OK)
 		return e;
 	s->c.now.v[SIGNAL_TRACE][COUNT_RECEIVED] += r->spans;
-	s->c.now.v[SIGNAL_TRACE][COUNT_QUEUED] += r->spans;
-	s->c.now.total[TOTAL_RAW_ROWS]++;
+	if (r->id != 0) {
+		s->c.now.v[SIGNAL_TRACE][COUNT_QUEUED] += r->spans;
+		s->c.now.total[TOTAL_RAW_ROWS]++;
+	}
 	return E_OK;
 }
 
@@ -188,7 +191,7 @@ sqlite_raw_put(struct store *st, struct probe_row *p, const uint8_t *blob, size_
 		e = common_fail(&s->c, E_STATE, "the probe is closed");
 
 	struct raw_row r = {
-		.id = s->last_raw + 1,
+		.id = id != NULL ? s->last_raw + 1 : 0,
 		.probe = p->id,
 		.first = b->first,
 		.end = b->end,
@@ -204,8 +207,8 @@ sqlite_raw_put(struct store *st, struct probe_row *p, const uint8_t *blob, size_
 		*p = before;
 		return e;
 	}
-	s->last_raw = r.id;
-	*id = r.id;
+	if (id != NULL)
+		*id = s->last_raw = r.id;
 	return E_OK;
 }
 

@@ -137,16 +137,18 @@ put_raw(struct ram_store *r, struct ram_row *probe, const uint8_t *blob, size_t 
 		e = ram_change(r, probe);
 	if (e != E_OK)
 		return e;
-	row = ram_insert(r, RAM_RAW, blob, bytes);
-	if (row == NULL)
-		return E_NOMEM;
-	row->u.raw = (struct raw_row){ row->id, probe->id, b->first, b->end, b->span_count,
-		row->blob, bytes };
+	if (id != NULL) {
+		row = ram_insert(r, RAM_RAW, blob, bytes);
+		if (row == NULL)
+			return E_NOMEM;
+		row->u.raw = (struct raw_row){ row->id, probe->id, b->first, b->end, b->span_count,
+			row->blob, bytes };
+		r->c.now.v[SIGNAL_TRACE][COUNT_QUEUED] += b->span_count;
+		r->c.now.total[TOTAL_RAW_ROWS]++;
+		*id = row->id;
+	}
 	probe_advance(&probe->u.probe, b);
 	r->c.now.v[SIGNAL_TRACE][COUNT_RECEIVED] += b->span_count;
-	r->c.now.v[SIGNAL_TRACE][COUNT_QUEUED] += b->span_count;
-	r->c.now.total[TOTAL_RAW_ROWS]++;
-	*id = row->id;
 	return E_OK;
 }
 

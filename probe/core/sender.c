@@ -30,8 +30,8 @@
 #define REPLY_NS       (60 * NS_PER_S) /* a collector at its cap may take long */
 #define BACKOFF_MIN_NS (100 * NS_PER_MS)
 #define BACKOFF_MAX_NS (5 * NS_PER_S)
-#define IDLE_TRIES     10 /* connections tried with nothing to send */
-#define WINDOW         4u /* batches on the way */
+#define IDLE_TRIES     10  /* connections tried with nothing to send */
+#define WINDOW         16u /* batches on the way: what the collector stores and what it waits for */
 #define STACK_BYTES    (256u * 1024)
 #define STOP_SPARE_NS  NS_PER_S
 #define EXAMINE_NS     NS_PER_S

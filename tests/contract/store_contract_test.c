@@ -229,6 +229,40 @@ TEST(a_step_moves_spans_from_raw_to_chunk)
 	done();
 }
 
+TEST(a_batch_without_a_row_moves_the_probe_and_counts)
+{
+	struct wire_batch b = { .first = 0, .end = 100, .span_count = 3, .real_ns = NOW };
+	uint8_t blob[50] = { 0 };
+	struct raw_row r;
+
+	fresh();
+	struct probe_row p = probe(1);
+	CHECK_EQ(OPS->begin(st), E_OK);
+	CHECK_EQ(OPS->raw_put(st, &p, blob, sizeof blob, &b, true, NULL), E_OK);
+	CHECK_EQ(p.end, 100);
+	struct segment_row g = { .probe = p.id, .spans = 2, .blob = blob, .blob_bytes = 3 };
+	CHECK_EQ(OPS->segment_put(st, &g), E_OK);
+	CHECK_EQ(OPS->count_sampled_out(st, SIGNAL_TRACE, 1), E_OK);
+	commit();
+	CHECK_EQ(stats().received[SIGNAL_TRACE], 3);
+	CHECK_EQ(stats().raw_rows, 0);
+	CHECK_EQ(OPS->raw_next(st, 0, &r), E_NOTFOUND);
+	CHECK_EQ(OPS->begin(st), E_OK);
+	CHECK_EQ(OPS->raw_put(st, &p, blob, sizeof blob, &b, true, NULL), E_EXISTS);
+	b.first = 108;
+	b.end = 116;
+	CHECK_EQ(OPS->raw_put(st, &p, blob, sizeof blob, &b, true, NULL), E_GAP);
+	commit();
+	CHECK_EQ(OPS->begin(st), E_OK);
+	b.first = 100;
+	CHECK_EQ(OPS->raw_put(st, &p, blob, sizeof blob, &b, true, NULL), E_OK);
+	OPS->rollback(st);
+	CHECK_EQ(OPS->probe_by_row(st, p.id, &p), E_OK);
+	CHECK_EQ(p.end, 100);
+	CHECK_EQ(stats().received[SIGNAL_TRACE], 3);
+	done();
+}
+
 TEST(a_rollback_leaves_nothing)
 {
 	fresh();
@@ -513,6 +547,7 @@ suite(void)
 	RUN(a_batch_is_taken_once_and_in_order);
 	RUN(a_probe_keeps_its_end_and_stays_closed);
 	RUN(a_step_moves_spans_from_raw_to_chunk);
+	RUN(a_batch_without_a_row_moves_the_probe_and_counts);
 	RUN(a_rollback_leaves_nothing);
 	RUN(leases_come_newest_or_oldest_first_and_once);
 	RUN(a_retry_waits_for_its_time);

@@ -356,25 +356,25 @@ TEST(keeps_few_batches_on_the_way_and_gives_every_span_once)
 	uint64_t spans = 0, at = 0, batches = 0;
 
 	server_open();
-	REQUIRE(start(4u << 20));
-	for (int i = 0; i < 20000; i++)
+	REQUIRE(start(16u << 20));
+	for (int i = 0; i < 60000; i++)
 		REQUIRE(span((uint64_t)i + 1));
 	REQUIRE(greet(0));
-	for (; batches < 4 && read_batch(); batches++) {
+	for (; batches < 16 && read_batch(); batches++) {
 		CHECK_EQ(batch.first, at);
 		at = batch.end;
 		spans += batch.span_count;
 	}
-	CHECK_EQ(batches, 4);
+	CHECK_EQ(batches, 16);
 	CHECK(!readable(peer, 300));
 	CHECK(reply(STORED_OK, at)); /* one answer for all */
-	while (spans < 20000 && read_batch()) {
+	while (spans < 60000 && read_batch()) {
 		CHECK_EQ(batch.first, at);
 		at = batch.end;
 		spans += batch.span_count;
 		CHECK(reply(STORED_OK, at));
 	}
-	CHECK_EQ(spans, 20000);
+	CHECK_EQ(spans, 60000);
 	CHECK(becomes_acknowledged(at));
 	stop();
 }
