@@ -11,13 +11,13 @@
 #define DEPTH_MAX 16u
 
 void
-json_init(struct json *j, const char *text, size_t n)
+text_init(struct json *j, const char *text, size_t n)
 {
 	*j = (struct json){ .text = text, .n = n };
 }
 
 bool
-json_fail(struct json *j, const char *problem)
+text_fail(struct json *j, const char *problem)
 {
 	if (j->problem == NULL) {
 		j->problem = problem;
@@ -27,7 +27,7 @@ json_fail(struct json *j, const char *problem)
 }
 
 char
-json_peek(struct json *j)
+text_peek(struct json *j)
 {
 	while (j->at < j->n && memchr(" \t\r\n", j->text[j->at], 4) != NULL)
 		j->at++;
@@ -35,21 +35,21 @@ json_peek(struct json *j)
 }
 
 bool
-json_enter(struct json *j, char bracket)
+text_enter(struct json *j, char bracket)
 {
-	if (json_peek(j) != bracket)
-		return json_fail(
+	if (text_peek(j) != bracket)
+		return text_fail(
 		    j, bracket == '[' ? "an array is expected" : "an object is expected");
 	if (++j->depth > DEPTH_MAX)
-		return json_fail(j, "nested too deep");
+		return text_fail(j, "nested too deep");
 	j->at++;
 	return true;
 }
 
 bool
-json_more(struct json *j, char closing, bool *first)
+text_more(struct json *j, char closing, bool *first)
 {
-	char c = json_peek(j);
+	char c = text_peek(j);
 
 	if (c == closing) {
 		j->at++;
@@ -58,13 +58,13 @@ json_more(struct json *j, char closing, bool *first)
 	}
 	if (!*first) {
 		if (c != ',')
-			return json_fail(j, "a comma or the end is expected");
+			return text_fail(j, "a comma or the end is expected");
 		j->at++;
-		if (json_peek(j) == closing)
-			return json_fail(j, "nothing follows the comma");
+		if (text_peek(j) == closing)
+			return text_fail(j, "nothing follows the comma");
 	}
 	*first = false;
-	return j->problem == NULL && json_peek(j) != '\0' ? true : json_fail(j, "cut short");
+	return j->problem == NULL && text_peek(j) != '\0' ? true : text_fail(j, "cut short");
 }
 
 static bool
@@ -80,7 +80,7 @@ hex4(struct json *j, uint32_t *out)
 		else if ((c | 32) >= 'a' && (c | 32) <= 'f')
 			v = v * 16 + (uint32_t)((c | 32) - 'a') + 10;
 		else
-			return json_fail(j, "four hex digits are expected");
+			return text_fail(j, "four hex digits are expected");
 	}
 	*out = v;
 	return true;
@@ -96,15 +96,15 @@ unicode(struct json *j, char *out, size_t *n)
 		return false;
 	if (c >= 0xd800 && c <= 0xdbff) {
 		if (j->n - j->at < 2 || memcmp(j->text + j->at, "\\u", 2) != 0)
-			return json_fail(j, "half a surrogate pair");
+			return text_fail(j, "half a surrogate pair");
 		j->at += 2;
 		if (!hex4(j, &low))
 			return false;
 		if (low < 0xdc00 || low > 0xdfff)
-			return json_fail(j, "half a surrogate pair");
+			return text_fail(j, "half a surrogate pair");
 		c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
 	} else if (c == 0 || (c >= 0xdc00 && c <= 0xdfff)) {
-		return json_fail(j, "no character of a text");
+		return text_fail(j, "no character of a text");
 	}
 	if (c < 0x80) {
 		out[(*n)++] = (char)c;
@@ -120,21 +120,21 @@ unicode(struct json *j, char *out, size_t *n)
 }
 
 bool
-json_string(struct json *j, char *out, size_t cap)
+text_string(struct json *j, char *out, size_t cap)
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
 	size_t n = 0;
 
-	if (json_peek(j) != '"')
-		return json_fail(j, "a string is expected");
+	if (text_peek(j) != '"')
+		return text_fail(j, "a string is expected");
 	for (j->at++; j->at < j->n && j->text[j->at] != '"';) {
 		char c = j->text[j->at++];
 		const char *escape;
 
 		if (n + 5 > cap)
-			return json_fail(j, "a string is too long");
+			return text_fail(j, "a string is too long");
 		if ((unsigned char)c < 0x20)
-			return json_fail(j, "a control character in a string");
+			return text_fail(j, "a control character in a string");
 		if (c != '\\') {
 			out[n++] = c;
 			continue;
@@ -144,24 +144,24 @@ json_string(struct json *j, char *out, size_t cap)
 		if (escape != NULL)
 			out[n++] = to[escape - from];
 		else if (c != 'u')
-			return json_fail(j, "an unknown escape");
+			return text_fail(j, "an unknown escape");
 		else if (!unicode(j, out, &n))
 			return false;
 	}
 	if (j->at >= j->n)
-		return json_fail(j, "a string is cut short");
+		return text_fail(j, "a string is cut short");
 	j->at++;
 	out[n] = '\0';
 	return true;
 }
 
 bool
-json_key(struct json *j, char *out, size_t cap)
+text_key(struct json *j, char *out, size_t cap)
 {
-	if (!json_string(j, out, cap))
+	if (!text_string(j, out, cap))
 		return false;
-	if (json_peek(j) != ':')
-		return json_fail(j, "a colon is expected");
+	if (text_peek(j) != ':')
+		return text_fail(j, "a colon is expected");
 	j->at++;
 	return true;
 }
@@ -177,31 +177,31 @@ digits(const struct json *j, size_t at)
 }
 
 bool
-json_number(struct json *j, double *out)
+text_number(struct json *j, double *out)
 {
 	char copy[64];
 	size_t at, n;
 
-	json_peek(j);
+	text_peek(j);
 	at = j->at + (j->at < j->n && j->text[j->at] == '-');
 	n = digits(j, at);
 	if (n == 0 || (n > 1 && j->text[at] == '0'))
-		return json_fail(j, "a number is expected");
+		return text_fail(j, "a number is expected");
 	at += n;
 	if (at < j->n && j->text[at] == '.') {
 		if ((n = digits(j, at + 1)) == 0)
-			return json_fail(j, "a number is expected");
+			return text_fail(j, "a number is expected");
 		at += 1 + n;
 	}
 	if (at < j->n && (j->text[at] | 32) == 'e') {
 		at++;
 		at += at < j->n && (j->text[at] == '+' || j->text[at] == '-');
 		if ((n = digits(j, at)) == 0)
-			return json_fail(j, "a number is expected");
+			return text_fail(j, "a number is expected");
 		at += n;
 	}
 	if (at - j->at >= sizeof copy)
-		return json_fail(j, "a number is too long");
+		return text_fail(j, "a number is too long");
 	memcpy(copy, j->text + j->at, at - j->at);
 	copy[at - j->at] = '\0';
 	*out = strtod(copy, NULL);
@@ -215,35 +215,35 @@ word(struct json *j, const char *w)
 	size_t n = strlen(w);
 
 	if (j->n - j->at < n || memcmp(j->text + j->at, w, n) != 0)
-		return json_fail(j, "a value is expected");
+		return text_fail(j, "a value is expected");
 	j->at += n;
 	return true;
 }
 
 bool
-json_skip(struct json *j)
+text_skip(struct json *j)
 {
-	char c = json_peek(j), text[4096];
+	char c = text_peek(j), text[4096];
 	bool first = true;
 	double number;
 
 	switch (c) {
 	case '{':
-		if (!json_enter(j, c))
+		if (!text_enter(j, c))
 			return false;
-		while (json_more(j, '}', &first))
-			if (!json_key(j, text, sizeof text) || !json_skip(j))
+		while (text_more(j, '}', &first))
+			if (!text_key(j, text, sizeof text) || !text_skip(j))
 				return false;
 		return j->problem == NULL;
 	case '[':
-		if (!json_enter(j, c))
+		if (!text_enter(j, c))
 			return false;
-		while (json_more(j, ']', &first))
-			if (!json_skip(j))
+		while (text_more(j, ']', &first))
+			if (!text_skip(j))
 				return false;
 		return j->problem == NULL;
 	case '"':
-		return json_string(j, text, sizeof text);
+		return text_string(j, text, sizeof text);
 	case 't':
 		return word(j, "true");
 	case 'f':
@@ -251,14 +251,14 @@ json_skip(struct json *j)
 	case 'n':
 		return word(j, "null");
 	default:
-		return json_number(j, &number);
+		return text_number(j, &number);
 	}
 }
 
 bool
-json_end(struct json *j)
+text_end(struct json *j)
 {
-	return json_peek(j) == '\0' && j->at == j->n && j->problem == NULL
+	return text_peek(j) == '\0' && j->at == j->n && j->problem == NULL
 		   ? true
-		   : json_fail(j, "something follows the end");
+		   : text_fail(j, "something follows the end");
 }

@@ -2,7 +2,7 @@
  * json.h - a strict reader for the two small shapes that the processor takes:
  * sampling rules and an agent's rates.  It walks the text and copies strings;
  * nothing is allocated.  Any thread.  Nesting is bounded; the first fault stops
- * it and stays, with its position.
+ * it and stays, with its position.  (The prefix json_ is jansson's.)
  */
 #pragma once
 
@@ -17,21 +17,21 @@ struct json {
 	unsigned depth;
 };
 
-void json_init(struct json *j, const char *text, size_t n);
+void text_init(struct json *j, const char *text, size_t n);
 /* Note a fault at the present position, unless there was one. Always false. */
-bool json_fail(struct json *j, const char *problem);
+bool text_fail(struct json *j, const char *problem);
 /* The next character that is no space, 0 at the end or after a fault. */
-char json_peek(struct json *j);
+char text_peek(struct json *j);
 /* Enter an array or object ('[' or '{'). */
-bool json_enter(struct json *j, char bracket);
+bool text_enter(struct json *j, char bracket);
 /* Step to the next member: true when there is one. `first` must begin as true. */
-bool json_more(struct json *j, char closing, bool *first);
+bool text_more(struct json *j, char closing, bool *first);
 /* A key and its colon. */
-bool json_key(struct json *j, char *out, size_t cap);
+bool text_key(struct json *j, char *out, size_t cap);
 /* A string, unescaped and terminated; longer than cap - 1 is a fault. */
-bool json_string(struct json *j, char *out, size_t cap);
-bool json_number(struct json *j, double *out);
+bool text_string(struct json *j, char *out, size_t cap);
+bool text_number(struct json *j, double *out);
 /* Any value, left out. */
-bool json_skip(struct json *j);
+bool text_skip(struct json *j);
 /* Nothing may follow. */
-bool json_end(struct json *j);
+bool text_end(struct json *j);

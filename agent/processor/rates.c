@@ -79,10 +79,10 @@ read_rates(struct json *j, struct rate **list, size_t *n)
 	bool first = true;
 	double rate;
 
-	if (!json_enter(j, '{'))
+	if (!text_enter(j, '{'))
 		return E_INVAL;
-	while (json_more(j, '}', &first)) {
-		if (!json_key(j, key, sizeof key) || !json_number(j, &rate))
+	while (text_more(j, '}', &first)) {
+		if (!text_key(j, key, sizeof key) || !text_number(j, &rate))
 			return E_INVAL;
 		if (!(rate >= 0 && rate <= 1) || *n == RATES_MAX)
 			continue;
@@ -102,20 +102,20 @@ rates_parse(struct sampler_rates *r, const char *json, size_t n)
 	enum err e = E_OK;
 	struct json j;
 
-	json_init(&j, json, n);
-	if (!json_enter(&j, '{'))
+	text_init(&j, json, n);
+	if (!text_enter(&j, '{'))
 		return E_INVAL;
-	while (e == E_OK && json_more(&j, '}', &first)) {
-		if (!json_key(&j, key, sizeof key))
+	while (e == E_OK && text_more(&j, '}', &first)) {
+		if (!text_key(&j, key, sizeof key))
 			break;
 		if (strcmp(key, "rate_by_service") == 0 && !found) {
 			found = true;
 			e = read_rates(&j, &list, &count);
-		} else if (!json_skip(&j)) {
+		} else if (!text_skip(&j)) {
 			break;
 		}
 	}
-	if (e == E_OK && (!json_end(&j) || !found))
+	if (e == E_OK && (!text_end(&j) || !found))
 		e = E_INVAL;
 	if (e != E_OK) {
 		list_free(list, count);

@@ -60,20 +60,20 @@ read_tags(struct json *j, struct rule *r)
 {
 	bool first = true;
 
-	if (!json_enter(j, '{'))
+	if (!text_enter(j, '{'))
 		return false;
-	while (json_more(j, '}', &first)) {
+	while (text_more(j, '}', &first)) {
 		struct rule_tag *tags;
 
 		if (r->tag_count == RULE_TAGS_MAX)
-			return json_fail(j, "too many tags in a rule");
+			return text_fail(j, "too many tags in a rule");
 		tags = realloc(r->tags, (r->tag_count + 1) * sizeof *tags);
 		if (tags == NULL)
-			return json_fail(j, "no memory");
+			return text_fail(j, "no memory");
 		r->tags = tags;
 		tags += r->tag_count;
-		if (!json_key(j, tags->key, RULE_TEXT_MAX) ||
-		    !json_string(j, tags->glob, RULE_TEXT_MAX))
+		if (!text_key(j, tags->key, RULE_TEXT_MAX) ||
+		    !text_string(j, tags->glob, RULE_TEXT_MAX))
 			return false;
 		r->tag_count++;
 	}
@@ -84,18 +84,18 @@ static bool
 read_member(struct json *j, const char *key, struct rule *r)
 {
 	if (strcmp(key, "service") == 0)
-		return json_string(j, r->service, RULE_TEXT_MAX);
+		return text_string(j, r->service, RULE_TEXT_MAX);
 	if (strcmp(key, "name") == 0)
-		return json_string(j, r->name, RULE_TEXT_MAX);
+		return text_string(j, r->name, RULE_TEXT_MAX);
 	if (strcmp(key, "resource") == 0)
-		return json_string(j, r->resource, RULE_TEXT_MAX);
+		return text_string(j, r->resource, RULE_TEXT_MAX);
 	if (strcmp(key, "tags") == 0)
 		return read_tags(j, r);
 	if (strcmp(key, "sample_rate") != 0)
-		return json_skip(j);
-	if (!json_number(j, &r->rate))
+		return text_skip(j);
+	if (!text_number(j, &r->rate))
 		return false;
-	return r->rate >= 0 && r->rate <= 1 ? true : json_fail(j, "sample_rate is not 0 to 1");
+	return r->rate >= 0 && r->rate <= 1 ? true : text_fail(j, "sample_rate is not 0 to 1");
 }
 
 static bool
@@ -105,10 +105,10 @@ read_rule(struct json *j, struct rule *r)
 	bool first = true;
 
 	r->rate = -1;
-	if (!json_enter(j, '{'))
+	if (!text_enter(j, '{'))
 		return false;
-	while (json_more(j, '}', &first))
-		if (!json_key(j, key, sizeof key) || !read_member(j, key, r))
+	while (text_more(j, '}', &first))
+		if (!text_key(j, key, sizeof key) || !read_member(j, key, r))
 			return false;
 	return j->problem == NULL;
 }
@@ -131,11 +131,11 @@ rules_parse(const char *json, size_t n, struct rules **out, size_t *at, const ch
 		free(r);
 		return E_NOMEM;
 	}
-	json_init(&j, json, n);
-	if (json_enter(&j, '[')) {
-		while (json_more(&j, ']', &first)) {
+	text_init(&j, json, n);
+	if (text_enter(&j, '[')) {
+		while (text_more(&j, ']', &first)) {
 			if (r->count == RULES_MAX) {
-				json_fail(&j, "too many rules");
+				text_fail(&j, "too many rules");
 				break;
 			}
 			r->count++;
@@ -145,7 +145,7 @@ rules_parse(const char *json, size_t n, struct rules **out, size_t *at, const ch
 				rule_free(&r->list[--r->count]);
 		}
 	}
-	if (!json_end(&j)) {
+	if (!text_end(&j)) {
 		*at = j.problem_at;
 		*problem = j.problem;
 		rules_free(r);

@@ -127,6 +127,33 @@ def check_symbols() -> list[str]:
     return [f"probe/core: needs {name}, which is not in tests/lint/libc.txt" for name in strangers]
 
 
+def check_collisions() -> list[str]:
+    """No name of ours is one that a library which the program loads exports: the linker would
+    take ours for the library's, and callers of it would not notice."""
+    program = BUILD / "bin" / "comfymon"
+    if not program.exists():
+        return [f"{program}: not built"]
+    loaded = subprocess.run(["ldd", str(program)], text=True, capture_output=True, check=True).stdout
+    theirs: dict[str, str] = {}
+    for library in re.findall(r"=> (/\S+)", loaded):
+        names = subprocess.run(["nm", "-D", "--defined-only", library], text=True, capture_output=True, check=False).stdout
+        theirs.update({line.split()[-1].split("@")[0]: Path(library).name for line in names.splitlines() if line})
+    found = []
+    for room in sorted(BUILD.glob("agent/*/libroom_*.a")) + sorted(BUILD.glob("schema/libroom_*.a")):
+        names = subprocess.run(["nm", "-g", "--defined-only", str(room)], text=True, capture_output=True, check=True).stdout
+        ours = {line.split()[-1] for line in names.splitlines() if len(line.split()) == 3}
+        found += [f"{room.name}: {name} is a name of {theirs[name]}" for name in sorted(ours & set(theirs))]
+    return found
+
+
+def check_options() -> list[str]:
+    """Every option is used by some room: what a file may set must change something."""
+    code = "".join(p.read_text() for p in sources() if p.suffix == ".c")
+    table_text = (ROOT / "agent" / "config" / "options.def").read_text()
+    return [f"agent/config/options.def: {name} is used nowhere"
+            for name in re.findall(r"^OPTION\((\w+)", table_text, re.M) if not re.search(rf"\bOPT_{name}\b", code)]
+
+
 def check_format() -> list[str]:
     if shutil.which("clang-format") is None:
         return ["clang-format is not installed"]
@@ -137,7 +164,7 @@ def check_format() -> list[str]:
 
 
 CHECKS = {"layers": check_layers, "words": check_words, "layout": check_layout, "sizes": check_sizes,
-          "symbols": check_symbols, "format": check_format}
+          "symbols": check_symbols, "collisions": check_collisions, "options": check_options, "format": check_format}
 
 
 def main() -> int:
