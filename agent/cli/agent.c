@@ -110,6 +110,7 @@ fill_options(const struct cli *c, struct service_options *o)
 	o->processor.partial_after_ms = config_number(g, OPT_PARTIAL_AFTER);
 	o->processor.partial_spans = (uint32_t)config_number(g, OPT_PARTIAL_SPANS);
 	o->max_connections = (uint32_t)config_number(g, OPT_CONNECTIONS);
+	o->inbox_bytes = config_number(g, OPT_INBOX);
 	o->drain_ms = config_number(g, OPT_DRAIN);
 	o->linger_ms = config_number(g, OPT_IDLE_EXIT);
 	o->autostarted = c->autostarted;

@@ -125,8 +125,8 @@ verb_purge(struct cli *c)
 		return CLI_FAILED;
 	}
 	if (c->json)
-		printf("{\"removed\":[\"%s\",\"%s\"]}\n", dir, run);
-	else
-		printf("removed %s and %s\n", dir, run);
+		return cli_print_json(
+		    json_pack("{s:[o,o]}", "removed", cli_string(dir), cli_string(run)));
+	printf("removed %s and %s\n", dir, run);
 	return CLI_OK;
 }

@@ -22,7 +22,7 @@ shown(const struct config *c, enum option o, char *buf, size_t cap)
 	return text;
 }
 
-static void
+static int
 print_json(const struct config *c)
 {
 	json_t *root = json_object();
@@ -30,11 +30,10 @@ print_json(const struct config *c)
 
 	for (int o = 0; o < OPTION_COUNT; o++)
 		json_object_set_new(root, option_table[o].key,
-		    json_pack("{s:s, s:s}", "value", shown(c, (enum option)o, size, sizeof size),
-			"origin", config_origin_text(c, (enum option)o, origin, sizeof origin)));
-	json_dumpf(root, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
-	putchar('\n');
-	json_decref(root);
+		    json_pack("{s:o, s:o}", "value",
+			cli_string(shown(c, (enum option)o, size, sizeof size)), "origin",
+			cli_string(config_origin_text(c, (enum option)o, origin, sizeof origin))));
+	return cli_print_json(root);
 }
 
 static void
@@ -106,8 +105,8 @@ verb_check(struct cli *c)
 	if (rv != CLI_OK)
 		return rv;
 	if (c->json)
-		print_json(c->config);
+		rv = print_json(c->config);
 	else
 		print_table(&t, c->config);
-	return c->pid > 0 ? print_probe(c) : CLI_OK;
+	return c->pid > 0 ? print_probe(c) : rv;
 }

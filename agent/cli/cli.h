@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "agent/base/err.h"
+#include "agent/cli/term.h"
 #include "agent/config/config.h"
 
 /* Documented in comfymon(1). */
@@ -30,7 +31,7 @@ struct cli {
 	const char *config_file;
 	const char *sets[32];
 	size_t set_count;
-	bool json, help, yes, copy, autostarted, print_default, print_schema;
+	bool json, help, yes, copy, autostarted, print_default, print_schema, all, tags;
 	const char *color, *comfyui, *node, *state, *text, *since, *min_duration, *out;
 	long limit, pid;
 };
@@ -53,18 +54,14 @@ void args_help(FILE *f, const struct verb *verb); /* NULL: the whole program */
 MUST_CHECK enum err client_get(const struct cli *c, const char *method, const char *target,
     int *status, char **body, size_t *n);
 
-/* source.c: ask the agent, or open the buffer when none runs. Heap text; prints why on failure. */
+/* view.c: ask the agent, or open the buffer when none runs. Heap text; prints why on failure. */
 int view_get(const struct cli *c, const char *target, char **body);
-
-/* term.c */
-struct term {
-	bool color;
-	int width; /* columns; 0 when not a terminal */
-};
-struct term term_of(const struct cli *c, FILE *f);
-const char *term_style(const struct term *t, const char *name); /* red green yellow dim bold off */
-const char *term_duration(double ns, char *buf, size_t cap);
-const char *term_ago(double seconds, char *buf, size_t cap);
+/* One JSON object of an answer; NULL and a message when it is none. */
+json_t *cli_parse(const char *text);
+/* A JSON string of any bytes: a path need not be UTF-8. */
+json_t *cli_string(const char *text);
+/* One line of JSON to standard output; takes the reference. */
+int cli_print_json(json_t *root);
 
 /* One function a verb. */
 int verb_agent(struct cli *c);

@@ -89,6 +89,10 @@ destinations_of(const struct cli *c, struct destination_options *out, size_t *co
 	int rv = CLI_OK;
 
 	*count = 0;
+	if (strlen(config_string(g, OPT_TAGS)) >= sizeof out->tags)
+		return refuse(config_string(g, OPT_TAGS), "tags are too long");
+	if (strlen(config_string(g, OPT_SERVICE_MAPPING)) >= sizeof out->service_mapping)
+		return refuse(config_string(g, OPT_SERVICE_MAPPING), "service_mapping is too long");
 	if (strlen(config_string(g, OPT_DESTINATIONS)) >= sizeof list)
 		return refuse("...", "the list is longer than 1 KB");
 	copy(list, sizeof list, config_string(g, OPT_DESTINATIONS));
@@ -107,6 +111,9 @@ destinations_of(const struct cli *c, struct destination_options *out, size_t *co
 		copy(d->env, sizeof d->env, config_string(g, OPT_ENV));
 		copy(d->version, sizeof d->version, config_string(g, OPT_VERSION));
 		copy(d->hostname, sizeof d->hostname, config_string(g, OPT_HOSTNAME));
+		copy(d->tags, sizeof d->tags, config_string(g, OPT_TAGS));
+		copy(d->service_mapping, sizeof d->service_mapping,
+		    config_string(g, OPT_SERVICE_MAPPING));
 		d->asked = config_mentions_datadog(g) || strcmp(item, "datadog") != 0;
 		rv = parse_item(g, item, d);
 		for (size_t i = 0; i < *count && rv == CLI_OK; i++)

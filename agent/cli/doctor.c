@@ -3,64 +3,40 @@
  * station, stop explaining at the first that is broken, end with what to do.
  */
 #include <dirent.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "agent/cli/cli.h"
+#include "agent/cli/exam.h"
 #include "schema/frame.h"
 
-enum finding { FINE, WORTH_KNOWING, BROKEN };
-
-struct exam {
-	struct cli *cli;
-	struct term term;
-	json_t *stations, *status;
-	char advice[400]; /* of the first broken station */
-	int broken;
-};
-
-static void station(struct exam *x, enum finding f, const char *name, const char *advice,
-    const char *format, ...) __attribute__((format(printf, 5, 6)));
-
-static void
+void
 station(
     struct exam *x, enum finding f, const char *name, const char *advice, const char *format, ...)
 {
-	static const char *const marks[] = { "ok", "note", "WRONG" };
-	static const char *const styles[] = { "green", "yellow", "red" };
-	char text[500];
+	static const char *const marks[] = { "ok", "-", "note", "WRONG" };
+	static const char *const styles[] = { "green", "dim", "yellow", "red" };
+	char text[1024];
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof text, format, args);
 	va_end(args);
-	json_array_append_new(x->stations,
-	    json_pack("{s:s, s:s, s:s}", "station", name, "finding", marks[f], "text", text));
-	if (!x->cli->json)
-		printf("%s%-6s%s %-12s %s\n", term_style(&x->term, styles[f]), marks[f],
-		    term_style(&x->term, "off"), name, text);
 	if (f == BROKEN && x->broken++ == 0)
 		snprintf(x->advice, sizeof x->advice, "%s", advice);
-}
-
-static void
-examine_node(struct exam *x)
-{
-	char path[4096];
-	struct stat st;
-
-	if (x->cli->comfyui == NULL)
+	if (x->cli->json) {
+		json_array_append_new(x->stations,
+		    json_pack("{s:s, s:s, s:o, s:s}", "station", name, "finding", marks[f], "text",
+			cli_string(text), "advice", f == BROKEN ? advice : ""));
 		return;
-	snprintf(
-	    path, sizeof path, "%s/custom_nodes/comfymon/prestartup_script.py", x->cli->comfyui);
-	if (access(path, R_OK) != 0)
-		station(x, BROKEN, "node", "comfymon install --comfyui DIR, then restart ComfyUI",
-		    "not installed: %s is not there", path);
-	else if (stat(path, &st) == 0)
-		station(x, FINE, "node", "", "installed in %s", x->cli->comfyui);
+	}
+	printf("%s%-6s%s%-12s ", term_style(&x->term, styles[f]), marks[f],
+	    term_style(&x->term, "off"), name);
+	term_wrap(&x->term, text, 19);
 }
 
 static int
@@ -114,11 +90,11 @@ examine_agent(struct exam *x)
 	if (rv == E_NOTFOUND) {
 		station(x, BROKEN, "agent",
 		    "start ComfyUI (the node starts an agent), or run: comfymon agent",
-		    "no collector listens in %s", config_string(x->cli->config, OPT_RUN_DIR));
+		    "no agent listens in %s", config_string(x->cli->config, OPT_RUN_DIR));
 		return false;
 	}
 	if (rv == E_OK && status == 200)
-		x->status = json_loads(body, 0, &je);
+		x->status = json_loads(body, JSON_ALLOW_NUL, &je);
 	free(body);
 	if (x->status == NULL) {
 		station(x, BROKEN, "agent", "look at the agent's log; restart it",
@@ -172,6 +148,28 @@ examine_probes(struct exam *x)
 }
 
 static void
+examine_disk(struct exam *x)
+{
+	const char *dir = json_string_value(json_object_get(x->status, "data_dir"));
+	uint64_t least = config_number(x->cli->config, OPT_STORE_FREE);
+	char size[32];
+	struct statvfs v;
+
+	if (dir == NULL || statvfs(dir, &v) != 0)
+		return;
+
+	uint64_t left = (uint64_t)v.f_bavail * v.f_frsize;
+
+	config_size_text(left, size, sizeof size);
+	if (left < least)
+		station(x, BROKEN, "disk",
+		    "free disk space: nothing new is taken until there is some",
+		    "%s has only %s left", dir, size);
+	else if (left < 4 * least)
+		station(x, WORTH_KNOWING, "disk", "", "%s has %s left", dir, size);
+}
+
+static void
 examine_buffer(struct exam *x)
 {
 	json_t *s = json_object_get(json_object_get(x->status, "signals"), "trace");
@@ -196,62 +194,103 @@ examine_buffer(struct exam *x)
 		    json_integer_value(json_object_get(s, "sent")),
 		    json_integer_value(json_object_get(s, "sampled_out")),
 		    json_integer_value(json_object_get(s, "queued")));
+	examine_disk(x);
+}
+
+static void
+examine_history(struct exam *x)
+{
+	if (json_array_size(json_object_get(x->status, "destinations")) == 0)
+		station(x, WORTH_KNOWING, "destination", "",
+		    "none is configured: traces stay here (comfymon traces)");
 }
 
 static void
 examine_destination(struct exam *x, json_t *d)
 {
 	const char *name = json_string_value(json_object_get(d, "name"));
+	const char *url = json_string_value(json_object_get(d, "url"));
 	const char *state = json_string_value(json_object_get(d, "state"));
 	const char *error = json_string_value(json_object_get(d, "last_error"));
 	json_int_t status = json_integer_value(json_object_get(d, "last_status"));
+	char why[160];
 
-	if (name == NULL || state == NULL || error == NULL)
+	if (name == NULL || url == NULL || state == NULL || error == NULL)
 		return;
 	if (strcmp(state, "ok") == 0)
-		station(x, FINE, name, "", "last reply %" JSON_INTEGER_FORMAT, status);
-	else if (strcmp(state, "unknown") == 0)
-		station(x, WORTH_KNOWING, name, "", "nothing was sent yet");
-	else if (strcmp(state, "local") == 0)
-		station(x, BROKEN, name,
-		    "run a Datadog agent here, or set DD_AGENT_HOST or DD_TRACE_AGENT_URL for "
-		    "ComfyUI and the agent",
-		    "never reached and not configured: traces stay here (comfymon traces)");
+		station(x, FINE, name, "", "%s, last reply %" JSON_INTEGER_FORMAT, url, status);
 	else if (strcmp(state, "hold") == 0)
 		station(x, BROKEN, name,
 		    "the far end refuses our credentials: check the Datadog agent's API key",
-		    "replies %" JSON_INTEGER_FORMAT "; data waits", status);
-	else
+		    "%s replies %" JSON_INTEGER_FORMAT "; data waits", url, status);
+	else if (strcmp(state, "offline") == 0)
 		station(x, BROKEN, name,
-		    "is the Datadog agent up, and its APM receiver on? data waits on disk until it "
-		    "is",
-		    "cannot be reached: %s", error);
+		    "is the Datadog agent up, and its APM receiver on? data waits on disk until "
+		    "it is",
+		    "%s: %s", url, error);
+	else if (reach(url, why, sizeof why)[0] == '\0')
+		station(x, FINE, name, "", "%s listens; nothing was sent yet", url);
+	else if (strcmp(state, "local") == 0)
+		station(x, BROKEN, name,
+		    "run a Datadog agent here, or set DD_TRACE_AGENT_URL=http://HOST:8126 for the "
+		    "agent; without Datadog COMFYMON_DESTINATIONS=none is enough",
+		    "%s was never reached (%s) and is only the default: traces stay here", url,
+		    why);
+	else
+		station(x, BROKEN, name, "is the Datadog agent up, and its APM receiver on?",
+		    "%s: %s; nothing was sent yet", url, why);
+}
+
+/* What to do now. */
+static const char *
+conclusion(const struct exam *x)
+{
+	json_t *s = json_object_get(json_object_get(x->status, "signals"), "trace");
+
+	if (x->broken > 0)
+		return x->advice;
+	if (json_integer_value(json_object_get(s, "received")) == 0)
+		return "nothing is wrong; submit a prompt in ComfyUI, then: comfymon traces";
+	return "nothing is wrong";
+}
+
+static void
+examine_all(struct exam *x)
+{
+	size_t i;
+	json_t *d;
+
+	examine_node(x);
+	examine_switches(x);
+	examine_run_dir(x);
+
+	bool answered = examine_agent(x);
+
+	examine_python(x);
+	if (answered) {
+		examine_probes(x);
+		examine_buffer(x);
+		examine_history(x);
+		json_array_foreach(json_object_get(x->status, "destinations"), i, d)
+		    examine_destination(x, d);
+	}
+	examine_clock(x);
 }
 
 int
 verb_doctor(struct cli *c)
 {
 	struct exam x = { .cli = c, .term = term_of(c, stdout), .stations = json_array() };
-	size_t i;
-	json_t *d;
 
-	examine_node(&x);
-	examine_run_dir(&x);
-	if (examine_agent(&x)) {
-		examine_probes(&x);
-		examine_buffer(&x);
-		json_array_foreach(json_object_get(x.status, "destinations"), i, d)
-		    examine_destination(&x, d);
-	}
+	if (x.stations == NULL)
+		return CLI_FAILED;
+	examine_all(&x);
 	if (c->json) {
-		json_t *root = json_pack("{s:b, s:s, s:O}", "well", x.broken == 0, "advice",
-		    x.advice, "stations", x.stations);
-
-		json_dumpf(root, stdout, JSON_COMPACT);
-		putchar('\n');
-		json_decref(root);
+		cli_print_json(json_pack("{s:b, s:s, s:O}", "well", x.broken == 0, "advice",
+		    conclusion(&x), "stations", x.stations));
 	} else {
-		printf("\n%s\n", x.broken == 0 ? "nothing is wrong" : x.advice);
+		printf("\n%s", x.broken > 0 ? "What to do: " : "");
+		term_wrap(&x.term, conclusion(&x), x.broken > 0 ? 12 : 0);
 	}
 	json_decref(x.stations);
 	json_decref(x.status);

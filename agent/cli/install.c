@@ -107,11 +107,8 @@ static void
 say(const struct cli *c, const char *what, const char *target)
 {
 	if (c->json) {
-		json_t *o = json_pack("{s:s, s:s}", "action", what, "path", target);
-
-		json_dumpf(o, stdout, JSON_COMPACT);
-		putchar('\n');
-		json_decref(o);
+		(void)cli_print_json(
+		    json_pack("{s:s, s:o}", "action", what, "path", cli_string(target)));
 	} else {
 		printf("%s %s\n", what, target);
 	}

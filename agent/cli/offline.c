@@ -22,7 +22,8 @@ defaults_of(const struct cli *c)
 {
 	return (struct span_defaults){ config_string(c->config, OPT_SERVICE),
 		config_string(c->config, OPT_ENV), config_string(c->config, OPT_VERSION),
-		config_string(c->config, OPT_HOSTNAME) };
+		config_string(c->config, OPT_HOSTNAME), config_string(c->config, OPT_TAGS),
+		config_string(c->config, OPT_SERVICE_MAPPING) };
 }
 
 int
@@ -84,21 +85,25 @@ status_of(const struct cli *c, struct store *st, struct outbuf *out)
 	enum err rv = s != NULL && p != NULL ? st->ops->stats(st, &s->store) : E_NOMEM;
 	int64_t id = 0;
 
-	while (rv == E_OK && s->probe_count < STATUS_PROBES &&
-	       st->ops->probe_next(st, &id, p) == E_OK) {
-		struct status_probe *to = &s->probes[s->probe_count++];
+	while (rv == E_OK && st->ops->probe_next(st, &id, p) == E_OK) {
+		struct status_probe *to = s->probes;
 
+		/* Rows come oldest first, the newest are shown first. */
+		if (s->probe_count < STATUS_PROBES)
+			s->probe_count++;
+		memmove(to + 1, to, (s->probe_count - 1) * sizeof *to);
+		memset(to, 0, sizeof *to);
+		s->probe_total++;
 		memcpy(to->probe_id, p->probe_id, sizeof to->probe_id);
 		to->pid = p->pid;
 		to->spans = p->spans;
 		to->closed = p->closed;
 		to->seen_real_ns = p->seen_real_ns;
 		memcpy(to->losses, p->losses, sizeof to->losses);
-		(void)wire_attr_find(
-		    p->attrs, p->attrs_bytes, "service", to->service, sizeof to->service);
+		to->attrs_bytes = p->attrs_bytes;
+		memcpy(to->attrs, p->attrs, p->attrs_bytes);
 	}
 	if (rv == E_OK) {
-		s->probe_total = s->probe_count;
 		s->state = AGENT_OFFLINE;
 		copy(s->reason, sizeof s->reason,
 		    "no agent runs; this is the buffer as it was left");
@@ -139,12 +144,12 @@ argument(const char *target, const char *name, char *value, size_t cap)
 static enum err
 traces_of(const struct cli *c, struct store *st, const char *target, struct outbuf *out)
 {
-	struct trace_filter f = { .limit = (uint32_t)(c->limit <= (long)VIEW_TRACES_MAX
-							  ? c->limit
-							  : (long)VIEW_TRACES_MAX) };
+	struct trace_filter f = { .limit = 50 };
 	struct span_defaults d = defaults_of(c);
 	char number[32];
 
+	if (argument(target, "limit", number, sizeof number))
+		f.limit = (uint32_t)strtoul(number, NULL, 10);
 	(void)argument(target, "state", f.state, sizeof f.state);
 	copy(f.text, sizeof f.text, c->text != NULL ? c->text : "");
 	if (argument(target, "since_ns", number, sizeof number))
@@ -207,6 +212,18 @@ duration_arg(const char *name, const char *text, uint64_t *ns)
 	return true;
 }
 
+static bool
+known_state(const char *state)
+{
+	static const char *const states[] = { "open", "queued", "sent", "sampled_out", "rejected",
+		"error", "unfinished" };
+
+	for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+		if (strcmp(state, states[i]) == 0)
+			return true;
+	return false;
+}
+
 /* Percent-encode what may not stand in a query. */
 static void
 encode(char *out, size_t cap, const char *text)
@@ -228,6 +245,20 @@ filter_query(const struct cli *c, char *query, size_t cap)
 	uint64_t since = 0, min = 0;
 	char text[400] = "", state[64] = "";
 
+	if (c->state != NULL && !known_state(c->state)) {
+		fprintf(stderr,
+		    "comfymon: --state: expected open, queued, sent, sampled_out, rejected, error "
+		    "or unfinished\n");
+		return false;
+	}
+	if (c->limit > (long)VIEW_TRACES_MAX) {
+		fprintf(stderr, "comfymon: --limit: at most %u\n", VIEW_TRACES_MAX);
+		return false;
+	}
+	if (c->text != NULL && strlen(c->text) >= sizeof((struct trace_filter *)0)->text) {
+		fprintf(stderr, "comfymon: --text: too long\n");
+		return false;
+	}
 	if (c->since != NULL && !duration_arg("--since", c->since, &since))
 		return false;
 	if (c->min_duration != NULL && !duration_arg("--min-duration", c->min_duration, &min))

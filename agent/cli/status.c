@@ -1,16 +1,27 @@
 /*
- * status.c - `comfymon status`: one screen.
+ * status.c - `comfymon status`: one screen.  What came from outside goes through
+ * term_put.
  */
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/cli/cli.h"
 
-static json_int_t
+#define LABEL       13 /* columns of the left margin */
+#define PROBES_MOST 8u
+
+struct page {
+	struct term t;
+	json_t *root;
+};
+
+static uint64_t
 number(json_t *o, const char *key)
 {
-	return json_integer_value(json_object_get(o, key));
+	return (uint64_t)json_integer_value(json_object_get(o, key));
 }
 
 static const char *
@@ -29,144 +40,279 @@ state_style(const char *state)
 	return strcmp(state, "degraded") == 0 || strcmp(state, "hold") == 0 ? "red" : "yellow";
 }
 
-/* "  ring_full 3, torn 1" of an object of numbers, nothing when empty. */
 static void
-print_reasons(const char *label, json_t *o)
+styled(const struct page *p, const char *style, const char *s)
 {
-	const char *key, *comma = "";
+	fputs(term_style(&p->t, style), p->t.f);
+	term_put(&p->t, s, -1);
+	fputs(term_style(&p->t, "off"), p->t.f);
+}
+
+/* The left margin: a bold word, or blanks. */
+static void
+label(const struct page *p, const char *s)
+{
+	styled(p, "bold", s);
+	term_pad(&p->t, LABEL - (int)strlen(s));
+}
+
+/* The rest of a line, clipped to the terminal; `used` columns are taken. */
+static void line(const struct page *p, int used, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void
+line(const struct page *p, int used, const char *format, ...)
+{
+	char buf[1024];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(buf, sizeof buf, format, ap);
+	va_end(ap);
+	term_put(&p->t, buf, p->t.width > used ? p->t.width - used : -1);
+	fputc('\n', p->t.f);
+}
+
+/* "ring_full 3, torn 1" of an object of numbers. */
+static void
+reasons(json_t *o, char *buf, size_t cap)
+{
+	const char *key;
+	size_t n = 0;
 	json_t *v;
 
-	if (json_object_size(o) == 0)
-		return;
-	printf("  %-12s", label);
+	buf[0] = '\0';
 	json_object_foreach(o, key, v)
 	{
-		printf("%s%s %" JSON_INTEGER_FORMAT, comma, key, json_integer_value(v));
-		comma = ", ";
-	}
-	putchar('\n');
-}
+		int k = snprintf(buf + n, cap - n, "%s%s %" JSON_INTEGER_FORMAT, n > 0 ? ", " : "",
+		    key, json_integer_value(v));
 
-static void
-print_signals(const struct term *t, json_t *root)
-{
-	json_t *s = json_object_get(json_object_get(root, "signals"), "trace");
-	bool identity = json_is_true(json_object_get(s, "identity"));
-
-	printf("%sspans%s\n", term_style(t, "bold"), term_style(t, "off"));
-	printf("  received %" JSON_INTEGER_FORMAT " = sent %" JSON_INTEGER_FORMAT
-	       " + sampled out %" JSON_INTEGER_FORMAT " + queued %" JSON_INTEGER_FORMAT
-	       " + in flight %" JSON_INTEGER_FORMAT " + dropped + rejected: %s%s%s\n",
-	    number(s, "received"), number(s, "sent"), number(s, "sampled_out"), number(s, "queued"),
-	    number(s, "in_flight"), term_style(t, identity ? "green" : "red"),
-	    identity ? "holds" : "DOES NOT HOLD", term_style(t, "off"));
-	print_reasons("dropped", json_object_get(s, "dropped"));
-	print_reasons("rejected", json_object_get(s, "rejected"));
-}
-
-static void
-print_destinations(const struct term *t, json_t *root)
-{
-	char ago[32];
-	size_t i;
-	json_t *d;
-
-	json_array_foreach(json_object_get(root, "destinations"), i, d)
-	{
-		json_int_t oldest = number(d, "oldest_queued_s"), status = number(d, "last_status");
-		const char *state = text(d, "state"), *error = text(d, "last_error");
-
-		if (i == 0)
-			printf("%sdestinations%s\n", term_style(t, "bold"), term_style(t, "off"));
-		printf("  %-12s %s%s%s", text(d, "name"), term_style(t, state_style(state)), state,
-		    term_style(t, "off"));
-		if (status != 0)
-			printf(", last reply %" JSON_INTEGER_FORMAT, status);
-		printf(", %" JSON_INTEGER_FORMAT " chunks waiting", number(d, "queued"));
-		if (oldest > 0)
-			printf(", oldest %s", term_ago((double)oldest, ago, sizeof ago));
-		if (error[0] != '\0')
-			printf(", %s", error);
-		putchar('\n');
-		if (strcmp(state, "local") == 0)
-			puts("               no Datadog agent was ever reached and none was asked "
-			     "for; set "
-			     "DD_AGENT_HOST or DD_TRACE_AGENT_URL");
-	}
-}
-
-static void
-print_probes(const struct term *t, json_t *root)
-{
-	size_t i;
-	json_t *p;
-
-	json_array_foreach(json_object_get(root, "probes"), i, p)
-	{
-		bool alive = json_is_true(json_object_get(p, "alive"));
-
-		if (i == 0)
-			printf("%sprobes%s\n", term_style(t, "bold"), term_style(t, "off"));
-		printf("  pid %-8" JSON_INTEGER_FORMAT " %s%s%s, %" JSON_INTEGER_FORMAT
-		       " spans, %s\n",
-		    number(p, "pid"), term_style(t, alive ? "green" : "dim"),
-		    alive ? "alive" : "gone", term_style(t, "off"), number(p, "spans"),
-		    text(p, "service"));
-		print_reasons("lost inside", json_object_get(p, "drops"));
-		if (i >= 9) {
-			printf(
-			    "  ... %" JSON_INTEGER_FORMAT " in all\n", number(root, "probe_total"));
+		if (k < 0 || (size_t)k >= cap - n)
 			break;
-		}
+		n += (size_t)k;
+	}
+}
+
+static uint64_t
+sum(json_t *o)
+{
+	const char *key;
+	uint64_t total = 0;
+	json_t *v;
+
+	json_object_foreach(o, key, v) total += (uint64_t)json_integer_value(v);
+	return total;
+}
+
+static void
+print_spans(const struct page *p)
+{
+	json_t *s = json_object_get(json_object_get(p->root, "signals"), "trace");
+	json_t *dropped = json_object_get(s, "dropped"), *rejected = json_object_get(s, "rejected");
+	bool holds = json_is_true(json_object_get(s, "identity"));
+	char a[32], b[32], c[32], d[32], list[400];
+
+	label(p, "spans");
+	line(p, LABEL, "%s received = %s sent + %s sampled out",
+	    term_count(number(s, "received"), a, sizeof a),
+	    term_count(number(s, "sent"), b, sizeof b),
+	    term_count(number(s, "sampled_out"), c, sizeof c));
+	label(p, "");
+	fprintf(p->t.f, "+ %s queued + %s in flight + %s dropped + %s rejected: ",
+	    term_count(number(s, "queued"), a, sizeof a),
+	    term_count(number(s, "in_flight"), b, sizeof b), term_count(sum(dropped), c, sizeof c),
+	    term_count(sum(rejected), d, sizeof d));
+	styled(p, holds ? "green" : "red", holds ? "holds" : "DOES NOT HOLD");
+	fputc('\n', p->t.f);
+	if (json_object_size(dropped) > 0) {
+		reasons(dropped, list, sizeof list);
+		label(p, "");
+		line(p, LABEL, "dropped: %s", list);
+	}
+	if (json_object_size(rejected) > 0) {
+		reasons(rejected, list, sizeof list);
+		label(p, "");
+		line(p, LABEL, "rejected: %s", list);
 	}
 }
 
 static void
-print_status(const struct term *t, json_t *root)
+print_rates(const struct page *p)
 {
-	json_t *store = json_object_get(root, "store");
-	const char *state = text(root, "state"), *reason = text(root, "reason");
+	json_t *r = json_object_get(p->root, "rates"), *store = json_object_get(p->root, "store");
+	json_t *s = json_object_get(json_object_get(p->root, "signals"), "trace");
+	uint64_t oldest = number(store, "oldest_queued_s"), queued = number(s, "queued");
+	char ago[32], count[32];
+
+	if (number(r, "window_ms") > 0) {
+		label(p, "rates");
+		line(p, LABEL, "%.1f spans/s in, %.1f spans/s out, over the last %s",
+		    json_number_value(json_object_get(r, "received_per_s")),
+		    json_number_value(json_object_get(r, "sent_per_s")),
+		    term_ago((double)number(r, "window_ms") / 1000, ago, sizeof ago));
+	}
+	label(p, "queue");
+	if (queued == 0)
+		line(p, LABEL, "empty");
+	else
+		line(p, LABEL, "%s spans, the oldest waits for %s",
+		    term_count(queued, count, sizeof count),
+		    term_ago((double)oldest, ago, sizeof ago));
+}
+
+/* "3 s" from a moment of the clock to now, or the other way round. */
+static const char *
+away(uint64_t ns, char *buf, size_t cap)
+{
+	uint64_t now = clock_real_ns();
+
+	return term_ago((double)(now > ns ? now - ns : ns - now) / 1e9, buf, cap);
+}
+
+static void
+print_destination(const struct page *p, json_t *d, bool first)
+{
+	uint64_t last_ok = number(d, "last_ok_ns"), next = number(d, "next_try_ns"),
+		 status = number(d, "last_status"), queued = number(d, "queued"),
+		 oldest = number(d, "oldest_queued_s");
+	const char *state = text(d, "state"), *error = text(d, "last_error");
+	char ago[32], count[32], reply[48] = "", when[64] = "";
+	int name = (int)strlen(text(d, "name"));
+
+	label(p, first ? "destinations" : "");
+	fprintf(p->t.f, "%s ", text(d, "name"));
+	styled(p, state_style(state), state);
+	line(p, LABEL + name + 2 + (int)strlen(state), ", %s", text(d, "url"));
+	if (status != 0)
+		snprintf(reply, sizeof reply, "last reply %" PRIu64 ", ", status);
+	if (last_ok != 0)
+		snprintf(
+		    when, sizeof when, "last success %s ago, ", away(last_ok, ago, sizeof ago));
+	label(p, "");
+	line(p, LABEL, "  %s%s%s spans sent", reply, when,
+	    term_count(number(d, "sent_spans"), count, sizeof count));
+	if (queued > 0) {
+		label(p, "");
+		line(p, LABEL, "  %s chunk%s waiting, the oldest for %s",
+		    term_count(queued, count, sizeof count), queued == 1 ? "" : "s",
+		    term_ago((double)oldest, ago, sizeof ago));
+	}
+	if (error[0] != '\0') {
+		label(p, "");
+		line(p, LABEL, "  %s%s%s", error, next > clock_real_ns() ? ", next try in " : "",
+		    next > clock_real_ns() ? away(next, ago, sizeof ago) : "");
+	}
+	if (strcmp(state, "local") == 0) {
+		label(p, "");
+		line(p, LABEL, "  never reached, and nobody asked for it: set DD_TRACE_AGENT_URL");
+	}
+}
+
+static void
+print_probe(const struct page *p, json_t *probe, bool first)
+{
+	bool alive = json_is_true(json_object_get(probe, "alive"));
+	json_t *attrs = json_object_get(probe, "attrs"), *drops = json_object_get(probe, "drops");
+	const char *python = text(attrs, "language_version");
+	char count[32], list[200], ago[32];
+	int used;
+
+	label(p, first ? "probes" : "");
+	used = fprintf(p->t.f, "pid %-7" PRIu64 " ", number(probe, "pid"));
+	styled(p, alive ? "green" : "dim", alive ? "alive" : "gone ");
+	reasons(drops, list, sizeof list);
+	line(p, LABEL + used + 5, ", %s spans%s%s%s%s, seen %s ago%s%s",
+	    term_count(number(probe, "spans"), count, sizeof count),
+	    text(probe, "service")[0] != '\0' ? ", " : "", text(probe, "service"),
+	    python[0] != '\0' ? ", Python " : "", python,
+	    away(number(probe, "seen_ns"), ago, sizeof ago), list[0] != '\0' ? ", lost: " : "",
+	    list);
+}
+
+static void
+print_head(const struct page *p)
+{
+	const char *state = text(p->root, "state"), *reason = text(p->root, "reason");
+	char ago[32];
+
+	label(p, "comfymon");
+	styled(p, state_style(state), state);
+	if (reason[0] != '\0') {
+		fputs(": ", p->t.f);
+		term_put(&p->t, reason, -1);
+	}
+	fprintf(p->t.f, ", version %s", text(p->root, "version"));
+	if (number(p->root, "pid") != 0)
+		fprintf(p->t.f, ", pid %" PRIu64 ", up %s", number(p->root, "pid"),
+		    term_ago((double)number(p->root, "uptime_s"), ago, sizeof ago));
+	fputc('\n', p->t.f);
+}
+
+static void
+print_buffer(const struct page *p)
+{
+	json_t *store = json_object_get(p->root, "store");
 	char a[32], b[32], c[32];
 
-	printf("comfymon %s, ", text(root, "version"));
-	if (number(root, "pid") != 0)
-		printf("pid %" JSON_INTEGER_FORMAT ", up %s, ", number(root, "pid"),
-		    term_ago((double)number(root, "uptime_s"), a, sizeof a));
-	printf("%s%s%s%s%s\n", term_style(t, state_style(state)), state, term_style(t, "off"),
-	    reason[0] != '\0' ? ": " : "", reason);
-	print_signals(t, root);
-	print_destinations(t, root);
-	print_probes(t, root);
-	printf("%sbuffer%s\n  %s of %s, history %s, in %s%s\n", term_style(t, "bold"),
-	    term_style(t, "off"), config_size_text((uint64_t)number(store, "bytes"), a, sizeof a),
-	    config_size_text((uint64_t)number(store, "cap_bytes"), b, sizeof b),
-	    config_size_text((uint64_t)number(store, "history_bytes"), c, sizeof c),
-	    text(root, "data_dir"),
+	label(p, "buffer");
+	line(p, LABEL, "%s of %s, history %s%s",
+	    config_size_text(number(store, "bytes"), a, sizeof a),
+	    config_size_text(number(store, "cap_bytes"), b, sizeof b),
+	    config_size_text(number(store, "history_bytes"), c, sizeof c),
 	    json_is_true(json_object_get(store, "volatile")) ? " (volatile: in memory)" : "");
+	label(p, "");
+	line(p, LABEL, "in %s", text(p->root, "data_dir"));
+	if (number(store, "quarantined") > 0) {
+		label(p, "");
+		line(p, LABEL, "%" PRIu64 " damaged files were moved aside: comfymon verify",
+		    number(store, "quarantined"));
+	}
+}
+
+static void
+print_status(const struct page *p)
+{
+	size_t i;
+	json_t *o;
+
+	print_head(p);
+	print_spans(p);
+	print_rates(p);
+	json_array_foreach(json_object_get(p->root, "destinations"), i, o)
+	    print_destination(p, o, i == 0);
+	json_array_foreach(json_object_get(p->root, "probes"), i, o)
+	{
+		if (i == PROBES_MOST)
+			break;
+		print_probe(p, o, i == 0);
+	}
+	if (number(p->root, "probe_total") > PROBES_MOST) {
+		label(p, "");
+		line(p, LABEL, "and %" PRIu64 " more before them",
+		    number(p->root, "probe_total") - PROBES_MOST);
+	}
+	print_buffer(p);
 }
 
 int
 verb_status(struct cli *c)
 {
-	struct term t = term_of(c, stdout);
+	struct page p = { .t = term_of(c, stdout) };
 	char *body = NULL;
-	json_error_t e;
 	int rv = view_get(c, "/status", &body);
 
 	if (rv != CLI_OK)
 		return rv;
-
-	json_t *root = json_loads(body, 0, &e);
-
-	if (root == NULL) {
-		fprintf(stderr, "comfymon: the agent's answer is no JSON: %s\n", e.text);
-		rv = CLI_FAILED;
-	} else if (c->json) {
+	if (c->json) {
 		puts(body);
 	} else {
-		print_status(&t, root);
+		p.root = cli_parse(body);
+		if (p.root != NULL)
+			print_status(&p);
+		else
+			rv = CLI_FAILED;
 	}
-	json_decref(root);
+	json_decref(p.root);
 	free(body);
 	return rv;
 }

@@ -1,6 +1,7 @@
 /*
  * traces.c - `comfymon traces`: a line each, newest first.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -8,53 +9,135 @@
 #include "agent/cli/cli.h"
 #include "agent/cli/offline.h"
 
-static void
-print_line(const struct term *t, json_t *o)
+#define WIDE 120 /* columns from which the whole id and words are shown */
+
+struct line {
+	const char *id, *root, *resource, *state;
+	int64_t start, duration, spans;
+	bool error, unfinished;
+};
+
+static bool
+read_line(json_t *o, struct line *l)
 {
-	const char *state = json_string_value(json_object_get(o, "state"));
-	const char *root = json_string_value(json_object_get(o, "root"));
-	const char *resource = json_string_value(json_object_get(o, "resource"));
-	const char *id = json_string_value(json_object_get(o, "trace_id"));
-	bool error = json_integer_value(json_object_get(o, "error")) != 0;
-	bool unfinished = json_is_true(json_object_get(o, "unfinished"));
-	json_int_t start = json_integer_value(json_object_get(o, "start_ns"));
-	char when[32] = "", duration[32];
-	time_t seconds = (time_t)(start / 1000000000);
+	l->id = json_string_value(json_object_get(o, "trace_id"));
+	l->root = json_string_value(json_object_get(o, "root"));
+	l->resource = json_string_value(json_object_get(o, "resource"));
+	l->state = json_string_value(json_object_get(o, "state"));
+	l->start = json_integer_value(json_object_get(o, "start_ns"));
+	l->duration = json_integer_value(json_object_get(o, "duration_ns"));
+	l->spans = json_integer_value(json_object_get(o, "spans"));
+	l->error = json_integer_value(json_object_get(o, "error")) != 0;
+	l->unfinished = json_is_true(json_object_get(o, "unfinished"));
+	return l->id != NULL && l->root != NULL && l->resource != NULL && l->state != NULL;
+}
+
+static bool
+narrow(const struct term *t)
+{
+	return t->width > 0 && t->width < WIDE;
+}
+
+/* `trace` takes the low half of an id as well. */
+static const char *
+shown_id(const struct term *t, const char *id)
+{
+	return narrow(t) && strlen(id) == 32 ? id + 16 : id;
+}
+
+static const char *
+shown_time(const struct term *t, int64_t start_ns, char *buf, size_t cap)
+{
+	time_t seconds = (time_t)(start_ns / 1000000000);
+	bool today = time(NULL) - seconds < 20 * 3600;
 	struct tm tm;
 
-	if (state == NULL || root == NULL || resource == NULL || id == NULL)
-		return;
+	buf[0] = '\0';
 	if (localtime_r(&seconds, &tm) != NULL)
-		strftime(when, sizeof when, "%m-%d %H:%M:%S", &tm);
-	term_duration((double)json_integer_value(json_object_get(o, "duration_ns")), duration,
-	    sizeof duration);
-	printf("%s%s%s  %s  %9s %5" JSON_INTEGER_FORMAT "  %-11s %s%s%s%s  %s %s\n",
-	    term_style(t, "dim"), id, term_style(t, "off"), when, duration,
-	    json_integer_value(json_object_get(o, "spans")), state,
-	    term_style(t, error ? "red" : "green"), error ? "error" : "ok   ", term_style(t, "off"),
-	    unfinished ? " unfinished" : "", root, resource);
+		strftime(buf, cap,
+		    !narrow(t) ? "%Y-%m-%d %H:%M:%S"
+		    : today    ? "%H:%M:%S"
+			       : "%m-%d %H:%M",
+		    &tm);
+	return buf;
+}
+
+/* In a word, or where that takes too much room in a mark. */
+static int
+print_outcome(const struct term *t, const struct line *l)
+{
+	const char *word = l->unfinished                   ? "unfinished"
+			   : l->error                      ? "error"
+			   : strcmp(l->state, "open") == 0 ? "running"
+							   : "ok";
+	const char *mark = l->unfinished ? term_glyph(t, "◌ ", "? ")
+			   : l->error    ? term_glyph(t, "✗ ", "! ")
+					 : "";
+
+	fputs(term_style(t, l->unfinished ? "yellow" : l->error ? "red" : "green"), t->f);
+	if (narrow(t))
+		fputs(mark, t->f);
+	else
+		fprintf(t->f, "%-11s", word);
+	fputs(term_style(t, "off"), t->f);
+	return narrow(t) ? term_columns(t, mark) : 11;
+}
+
+static void
+print_line(const struct term *t, const struct line *l)
+{
+	const char *id = shown_id(t, l->id);
+	char when[32], duration[32];
+	int clock = narrow(t) ? 11 : 19;
+
+	term_duration(t, (double)l->duration, duration, sizeof duration);
+	fprintf(t->f, "%s%s%s %-*s ", term_style(t, "dim"), id, term_style(t, "off"), clock,
+	    shown_time(t, l->start, when, sizeof when));
+	term_pad(t, 7 - term_columns(t, duration));
+	fprintf(t->f, "%s %5" PRId64 " %-7.7s ", duration, l->spans,
+	    strcmp(l->state, "sampled_out") == 0 ? "sampled" : l->state);
+
+	int room = t->width - (int)strlen(id) - clock - 24 - print_outcome(t, l);
+
+	room = t->width == 0 ? -1 : room < 1 ? 1 : room;
+	fputs(term_style(t, "bold"), t->f);
+
+	int used = term_put(t, l->resource, room);
+
+	fputs(term_style(t, "off"), t->f);
+	if (strcmp(l->root, l->resource) != 0 && (room < 0 || room - used > 12)) {
+		fprintf(t->f, "  %s", term_style(t, "dim"));
+		term_put(t, l->root, room < 0 ? -1 : room - used - 2);
+		fputs(term_style(t, "off"), t->f);
+	}
+	fputc('\n', t->f);
+}
+
+static void
+print_head(const struct term *t)
+{
+	fprintf(t->f, "%s%-*s %-*s %7s %5s %-7s %-*s%s%s\n", term_style(t, "bold"),
+	    narrow(t) ? 16 : 32, "trace", narrow(t) ? 11 : 19, "started", "took", "spans", "state",
+	    narrow(t) ? 0 : 11, narrow(t) ? "" : "outcome", "resource", term_style(t, "off"));
 }
 
 static int
 print_lines(const struct term *t, char *body)
 {
 	char *save = NULL;
-	json_error_t e;
 	int lines = 0;
 
-	for (char *line = strtok_r(body, "\n", &save); line != NULL;
-	     line = strtok_r(NULL, "\n", &save)) {
-		json_t *o = json_loads(line, 0, &e);
+	for (char *text = strtok_r(body, "\n", &save); text != NULL;
+	     text = strtok_r(NULL, "\n", &save)) {
+		json_t *o = cli_parse(text);
+		struct line l;
 
-		if (o == NULL) {
-			fprintf(stderr, "comfymon: a line of the answer is no JSON: %s\n", e.text);
+		if (o == NULL)
 			return CLI_FAILED;
-		}
 		if (lines++ == 0)
-			printf("%s%-32s  %-14s  %9s %5s  %-11s %-5s  %s%s\n", term_style(t, "bold"),
-			    "trace", "started", "duration", "spans", "state", "", "root",
-			    term_style(t, "off"));
-		print_line(t, o);
+			print_head(t);
+		if (read_line(o, &l))
+			print_line(t, &l);
 		json_decref(o);
 	}
 	if (lines == 0)

@@ -7,7 +7,7 @@ const struct verb verb_table[] = {
 	{ "agent", NULL, "a", "run the collector in the foreground", verb_agent },
 	{ "status", NULL, "", "rates, queue, identity, destinations, probes", verb_status },
 	{ "traces", NULL, "sxtdl", "list traces, newest first", verb_traces },
-	{ "trace", "ID", "", "draw one trace as a tree with a time bar per span", verb_trace },
+	{ "trace", "ID", "Ag", "draw one trace as a tree with a time bar per span", verb_trace },
 	{ "doctor", NULL, "C", "walk from the node to Datadog and say what is wrong", verb_doctor },
 	{ "check", NULL, "pDS", "print every option with its value and origin", verb_check },
 	{ "install", NULL, "CnK", "put the node into a ComfyUI (--comfyui DIR)", verb_install },

@@ -8,12 +8,48 @@
 #include "agent/cli/cli.h"
 #include "agent/cli/offline.h"
 
+json_t *
+cli_parse(const char *text)
+{
+	json_error_t e;
+	json_t *root = json_loads(text, JSON_ALLOW_NUL, &e);
+
+	if (root == NULL)
+		fprintf(stderr, "comfymon: the answer is no JSON: %s\n", e.text);
+	return root;
+}
+
+json_t *
+cli_string(const char *text)
+{
+	json_t *s = json_string(text);
+	char *plain = s == NULL ? strdup(text) : NULL;
+
+	for (char *p = plain; p != NULL && *p != '\0'; p++)
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	if (plain != NULL)
+		s = json_string(plain);
+	free(plain);
+	return s;
+}
+
+int
+cli_print_json(json_t *root)
+{
+	int rv = root != NULL && json_dumpf(root, stdout, JSON_COMPACT) == 0 ? CLI_OK : CLI_FAILED;
+
+	putchar('\n');
+	json_decref(root);
+	return rv;
+}
+
 /* {"error":"..."} of a refusal, for people. */
 static void
 print_refusal(int status, const char *body)
 {
 	json_error_t e;
-	json_t *root = json_loads(body, 0, &e);
+	json_t *root = json_loads(body, JSON_ALLOW_NUL, &e); /* an empty body is no answer either */
 	const char *why = json_string_value(json_object_get(root, "error"));
 
 	fprintf(stderr, "comfymon: %s\n", why != NULL ? why : "the agent refused");

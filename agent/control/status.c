@@ -53,6 +53,7 @@ put_destination(struct outbuf *b, const struct status_destination *d)
 
 	put_raw(b, b->p[b->n - 1] == '[' ? "{" : ",{");
 	put_str(b, "name", d->name);
+	put_str(b, "url", d->url);
 	put_str(b, "kind", kinds[d->kind]);
 	put_str(b, "state", destination_state_name(d->now.state));
 	put_i64(b, "last_status", d->now.last_status);
@@ -65,6 +66,31 @@ put_destination(struct outbuf *b, const struct status_destination *d)
 	put_u64(b, "retries", d->now.retries);
 	put_u64(b, "last_ok_ns", d->now.last_ok_real_ns);
 	put_u64(b, "next_try_ns", d->now.next_try_real_ns);
+	put_raw(b, "}");
+}
+
+/* Keys and values as the probe gave them; "service" stands beside them for short. */
+static void
+put_attrs(struct outbuf *b, const struct status_probe *p)
+{
+	const char *key, *value;
+	uint16_t key_bytes, value_bytes;
+	struct wire_error err;
+	char service[128] = "";
+	size_t at = 0;
+
+	(void)wire_attr_find(p->attrs, p->attrs_bytes, "service", service, sizeof service);
+	put_str(b, "service", service);
+	put_key(b, "attrs");
+	put_raw(b, "{");
+	while (wire_attr_next(p->attrs, p->attrs_bytes, &at, &key, &key_bytes, &value, &value_bytes,
+		   &err) == 1) {
+		if (b->p[b->n - 1] != '{')
+			put_raw(b, ",");
+		put_text_n(b, key, key_bytes);
+		put_raw(b, ":");
+		put_text_n(b, value, value_bytes);
+	}
 	put_raw(b, "}");
 }
 
@@ -86,7 +112,7 @@ put_probe(struct outbuf *b, const struct status_probe *p)
 			put_u64(b, loss_name((enum wire_loss)l), p->losses[l]);
 	put_raw(b, "}");
 	put_str(b, "id", id);
-	put_str(b, "service", p->service);
+	put_attrs(b, p);
 	put_bool(b, "closed", p->closed);
 	put_u64(b, "seen_ns", p->seen_real_ns);
 	put_raw(b, "}");
@@ -124,6 +150,19 @@ put_work(struct outbuf *b, const struct status_snapshot *s)
 	put_raw(b, "}");
 }
 
+static void
+put_rates(struct outbuf *b, const struct status_rates *r)
+{
+	put_key(b, "rates");
+	put_raw(b, "{");
+	put_u64(b, "window_ms", r->window_ms);
+	put_key(b, "received_per_s");
+	put_f64(b, r->received_per_s);
+	put_key(b, "sent_per_s");
+	put_f64(b, r->sent_per_s);
+	put_raw(b, "}");
+}
+
 enum err
 view_status(const struct status_snapshot *s, struct outbuf *b)
 {
@@ -158,7 +197,9 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 	put_u64(b, "chunk_rows", s->store.chunk_rows);
 	put_bool(b, "volatile", s->store.volatile_);
 	put_u64(b, "quarantined", s->store.quarantined);
+	put_u64(b, "oldest_queued_s", s->oldest_queued_s);
 	put_raw(b, "}");
+	put_rates(b, &s->rates);
 	put_work(b, s);
 	put_str(b, "run_dir", s->run_dir);
 	put_str(b, "data_dir", s->data_dir);

@@ -61,7 +61,7 @@ put_tags(struct outbuf *b, const struct span_model *s, bool metric)
 }
 
 static void
-put_span(struct outbuf *b, const struct span_model *s, bool with_trace)
+put_span(struct outbuf *b, const struct span_model *s, int64_t now_ns, bool with_trace)
 {
 	put_raw(b, "{");
 	if (with_trace)
@@ -73,7 +73,7 @@ put_span(struct outbuf *b, const struct span_model *s, bool with_trace)
 	put_text(b, "resource", s->resource);
 	put_text(b, "type", s->type);
 	put_i64(b, "start_ns", s->start_ns);
-	put_i64(b, "duration_ns", s->duration_ns);
+	put_i64(b, "duration_ns", walk_duration_ns(s, now_ns));
 	put_u64(b, "error", s->error);
 	if (s->open)
 		put_bool(b, "open", true);
@@ -103,7 +103,7 @@ take_one(void *ctx, const struct walked *w)
 		} else {
 			put_raw(one->out, ",");
 		}
-		put_span(one->out, &s, false);
+		put_span(one->out, &s, w->written_ns, false);
 		if (one->out->failed)
 			return E_NOMEM;
 	}
@@ -140,7 +140,7 @@ take_all(void *ctx, const struct walked *w)
 
 	while (spanview_span(w->view, &s) == 1) {
 		outbuf_reset(&all->line, 1024 * 1024);
-		put_span(&all->line, &s, true);
+		put_span(&all->line, &s, w->written_ns, true);
 		put_raw(&all->line, "\n");
 		if (all->line.failed)
 			return E_NOMEM;

@@ -1,7 +1,7 @@
 /*
  * traces.c - the list of traces.  A trace may lie in several bundles (parts), so
  * its summary is gathered over them; the walk ends when enough traces are known
- * and every part that they announce has been seen.
+ * and no older chunk can hold a part of them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,8 @@
 #include "agent/control/json.h"
 #include "agent/control/walk.h"
 
-#define NAME_BYTES 160
+#define NAME_BYTES     160
+#define CLOCK_SLACK_NS INT64_C(60000000000)
 
 struct summary {
 	uint64_t hi, lo;
@@ -76,12 +77,14 @@ span_has_text(const struct span_model *s, const char *part)
 }
 
 static void
-add_span(struct summary *row, const struct span_model *s, const char *text)
+add_span(struct summary *row, const struct span_model *s, int64_t now, const char *text)
 {
+	int64_t end = s->start_ns + walk_duration_ns(s, now);
+
 	if (s->start_ns < row->start_ns)
 		row->start_ns = s->start_ns;
-	if (s->start_ns + s->duration_ns > row->end_ns)
-		row->end_ns = s->start_ns + s->duration_ns;
+	if (end > row->end_ns)
+		row->end_ns = end;
 	row->spans++;
 	row->error |= s->error;
 	row->unfinished |= (s->flags & WIRE_SPAN_UNFINISHED) != 0;
@@ -94,11 +97,14 @@ add_span(struct summary *row, const struct span_model *s, const char *text)
 	}
 }
 
+/* A part is written after its trace began: behind a chunk that is older than that, by more than
+ * clocks may have been set meanwhile, come no more of them. */
 static bool
-all_whole(const struct list *l)
+all_whole(const struct list *l, int64_t written_ns)
 {
 	for (uint32_t i = 0; i < l->count; i++)
-		if (l->rows[i].partial && !l->rows[i].has_root)
+		if (l->rows[i].partial &&
+		    (!l->rows[i].has_root || written_ns >= l->rows[i].start_ns - CLOCK_SLACK_NS))
 			return false;
 	return true;
 }
@@ -111,14 +117,14 @@ take(void *ctx, const struct walked *w)
 	struct span_model s;
 
 	if (row == NULL)
-		return all_whole(l) ? E_FULL : E_OK;
+		return all_whole(l, w->written_ns) ? E_FULL : E_OK;
 	if (row->spans == 0)
 		row->state = w->state;
 	else if (w->state < row->state)
 		row->state = w->state; /* an open part makes it open, a queued one queued */
 	row->partial |= (w->trace->flags & BUNDLE_PARTIAL) != 0;
 	while (spanview_span(w->view, &s) == 1)
-		add_span(row, &s, l->filter->text);
+		add_span(row, &s, w->written_ns, l->filter->text);
 	return E_OK;
 }
 

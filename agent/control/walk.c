@@ -4,6 +4,8 @@
  */
 #include "agent/control/walk.h"
 
+#include "agent/base/clock.h"
+
 struct walk {
 	struct store *store;
 	const struct span_defaults *defaults;
@@ -21,6 +23,14 @@ trace_state_name(enum trace_state s)
 	static const char *const names[] = { "open", "queued", "sent", "sampled_out", "rejected" };
 
 	return names[s];
+}
+
+int64_t
+walk_duration_ns(const struct span_model *s, int64_t now_ns)
+{
+	if (!s->open)
+		return s->duration_ns;
+	return now_ns > s->start_ns ? now_ns - s->start_ns : 0;
 }
 
 static bool
@@ -91,7 +101,8 @@ visit_chunk(void *ctx, const struct chunk_row *c, const struct probe_row *probe,
 	if (spanview_open(w->view, c->blob, c->blob_bytes, w->identity, &err) != E_OK)
 		return E_OK;
 	while (w->end == E_OK && spanview_trace(w->view, &t, &err) == 1) {
-		struct walked one = { &t, state_of(c, state, queued), w->view };
+		struct walked one = { &t, state_of(c, state, queued), (int64_t)c->created_real_ns,
+			w->view };
 
 		if (wanted(w, &t))
 			w->end = w->fn(w->ctx, &one);
@@ -106,7 +117,7 @@ visit_open(
 	struct walk *w = ctx;
 	struct probe_row probe;
 	struct wire_error err;
-	struct walked one = { t, TRACE_OPEN, w->view };
+	struct walked one = { t, TRACE_OPEN, (int64_t)clock_real_ns(), w->view };
 
 	if (w->end != E_OK || !wanted(w, t))
 		return;

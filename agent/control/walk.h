@@ -12,8 +12,12 @@ const char *trace_state_name(enum trace_state s);
 struct walked {
 	const struct wire_trace *trace;
 	enum trace_state state;
+	int64_t written_ns;    /* when the spans became a chunk; now for those that are open */
 	struct spanview *view; /* positioned on the trace: step its spans */
 };
+
+/* Of a span that is still open: so far. */
+int64_t walk_duration_ns(const struct span_model *s, int64_t now_ns);
 
 /* E_OK goes on, anything else ends the walk. */
 typedef enum err (*walk_fn)(void *ctx, const struct walked *w);

@@ -18,6 +18,7 @@ struct destination_options {
 	uint32_t request_max_bytes; /* 8 MB for an agent */
 	/* identity used where a probe gave none */
 	char service[128], env[128], version[128], hostname[256];
+	char tags[1024], service_mapping[1024];
 	bool asked; /* somebody named this destination, or anything of Datadog: else LOCAL, not
 		       OFFLINE */
 };

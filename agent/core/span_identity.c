@@ -218,8 +218,8 @@ digest(struct draft *d, const struct probe_row *p, const struct span_defaults *d
 	attr_or(p, "hostname", d->hostname, sizeof d->hostname, def->hostname);
 	attr_or(p, "runtime_id", d->runtime, sizeof d->runtime, NULL);
 	attr_or(p, "language", id->language, sizeof id->language, "python");
-	attr_or(p, "tags", d->tags, sizeof d->tags, NULL);
-	attr_or(p, "service_mapping", d->mapping, sizeof d->mapping, NULL);
+	attr_or(p, "tags", d->tags, sizeof d->tags, def->tags);
+	attr_or(p, "service_mapping", d->mapping, sizeof d->mapping, def->service_mapping);
 
 	/* Ours first: a global tag of the same name does not replace them. */
 	if (!own_texts(id) || !process_id_tag(id) ||

@@ -40,7 +40,7 @@ struct span_model {
 
 /* What is used where a probe said nothing; NULL is empty. */
 struct span_defaults {
-	const char *service, *env, *version, *hostname;
+	const char *service, *env, *version, *hostname, *tags, *service_mapping;
 };
 
 /* The identity of one probe, digested. Immutable. */

@@ -33,6 +33,7 @@ const char *loss_name(enum wire_loss l);
 
 struct status_destination {
 	char name[64];
+	char url[512]; /* without user and password */
 	enum destination_kind kind;
 	struct destination_status now;
 	uint64_t queued;          /* chunks */
@@ -47,7 +48,14 @@ struct status_probe {
 	uint64_t spans, end;
 	uint64_t losses[WIRE_LOSS_COUNT];
 	uint64_t seen_real_ns;
-	char service[128];
+	uint32_t attrs_bytes; /* what it said of itself (wire_attr_next) */
+	uint8_t attrs[FRAME_ATTRS_MAX_BYTES];
+};
+
+/* Over the last minute, or since the start. */
+struct status_rates {
+	uint64_t window_ms; /* 0: too early to say */
+	double received_per_s, sent_per_s;
 };
 
 struct status_rejected {
@@ -80,8 +88,10 @@ struct status_snapshot {
 	size_t probe_count, probe_total;
 	struct status_rejected rejected[STATUS_REJECTED];
 	size_t rejected_count;
+	uint64_t oldest_queued_s; /* of all that waits, 0 when nothing does */
 	struct receiver_stats receiver;
 	struct status_work work;
+	struct status_rates rates;
 };
 
 /*

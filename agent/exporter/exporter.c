@@ -38,7 +38,7 @@ enum err
 line_identity(struct line *l)
 {
 	struct span_defaults d = { l->options.service, l->options.env, l->options.version,
-		l->options.hostname };
+		l->options.hostname, l->options.tags, l->options.service_mapping };
 
 	if (l->identity != NULL && span_identity_is(l->identity, l->lease.probe))
 		return E_OK;

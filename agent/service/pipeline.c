@@ -331,6 +331,7 @@ loop(void *arg)
 		answer(p);
 		if (now >= p->scan_mono_ns && p->retry_mono_ns == 0) {
 			rings_scan(p);
+			rates_sample(p);
 			p->scan_mono_ns = now + SCAN_NS;
 		}
 		maintain(p, !worked);
@@ -389,6 +390,7 @@ pipeline_start(struct pipeline *p)
 {
 	rings_scan(p);
 	p->gone = true;
+	rates_sample(p);
 	return thread_start(&p->thread, "pipeline", loop, p);
 }
 

@@ -18,6 +18,7 @@
 #define PIPELINE_RESULTS      64u
 #define PIPELINE_KNOWN        32u /* probes whose rows are at hand */
 #define PIPELINE_BACKLOG_ROWS 64u
+#define PIPELINE_SAMPLES      13u /* of the counters, one with each look at the rings */
 
 /* A frame taken from the inbox; stays until the transaction with it is durable. */
 struct pending {
@@ -25,6 +26,10 @@ struct pending {
 	bool fed;   /* the processor has it already (an earlier try failed later) */
 	bool reply; /* to be sent after the commit */
 	struct wire_stored stored;
+};
+
+struct rate_sample {
+	uint64_t mono_ns, received, sent;
 };
 
 struct known_probe {
@@ -69,13 +74,15 @@ struct pipeline {
 	struct known_probe known[PIPELINE_KNOWN];
 	bool gone; /* a probe was closed: the processor hears of it when the backlog is empty */
 	uint64_t turn;
-	bool full;                 /* intake is paused */
-	uint64_t retry_mono_ns;    /* after a failure: not before; 0 none */
-	uint64_t step_mono_ns;     /* the processor wants a call then; 0 none */
-	uint64_t lease_mono_ns;    /* a delivery is due then; 0 none */
-	uint64_t scan_mono_ns;     /* next look at the rings */
-	uint64_t maintain_mono_ns; /* next store_maintain */
-	bool draining;             /* stop asked: no more input */
+	bool full;                                    /* intake is paused */
+	uint64_t retry_mono_ns;                       /* after a failure: not before; 0 none */
+	uint64_t step_mono_ns;                        /* the processor wants a call then; 0 none */
+	uint64_t lease_mono_ns;                       /* a delivery is due then; 0 none */
+	uint64_t scan_mono_ns;                        /* next look at the rings */
+	uint64_t maintain_mono_ns;                    /* next store_maintain */
+	bool draining;                                /* stop asked: no more input */
+	struct rate_sample samples[PIPELINE_SAMPLES]; /* a ring, sample_count in all */
+	uint64_t sample_count;
 
 	/* shared; lock */
 	pthread_mutex_t lock;
@@ -121,6 +128,10 @@ void deliver_collect(struct pipeline *p); /* results -> memory */
 MUST_CHECK enum err deliver_settle(struct pipeline *p);
 void deliver_done(struct pipeline *p);
 void deliver_lease(struct pipeline *p);
+
+/* Remember the counters now and then; what they say of the last minute (rates.c). */
+void rates_sample(struct pipeline *p);
+void rates_now(const struct pipeline *p, const struct store_stats *now, struct status_rates *out);
 
 /* Look at the run directory: salvage the dead, tell the processor who is gone. */
 void rings_scan(struct pipeline *p);

@@ -81,6 +81,20 @@ add_rejected(void *ctx, enum signal signal, int status, uint64_t spans)
 		    (struct status_rejected){ .signal = signal, .status = status, .spans = spans };
 }
 
+/* Where to, without "user:password@". */
+static void
+copy_url(char *to, size_t cap, const char *url)
+{
+	const char *host = strstr(url, "://");
+	size_t scheme = host != NULL ? (size_t)(host + 3 - url) : 0;
+	const char *at = strchr(url + scheme, '@');
+
+	if (scheme > 0 && url[scheme] != '/' && at != NULL)
+		snprintf(to, cap, "%.*s%s", (int)scheme, url, at + 1);
+	else
+		snprintf(to, cap, "%s", url);
+}
+
 static void
 add_destination(struct pipeline *p, size_t i, struct status_snapshot *s)
 {
@@ -88,6 +102,7 @@ add_destination(struct pipeline *p, size_t i, struct status_snapshot *s)
 	uint64_t oldest = 0, now = clock_real_ns();
 
 	snprintf(d->name, sizeof d->name, "%s", p->destinations[i].name);
+	copy_url(d->url, sizeof d->url, p->destinations[i].url);
 	d->kind = p->destinations[i].kind;
 	exporter_status(p->exporter, i, &d->now);
 	if (p->store->ops->destination_stats(
@@ -118,8 +133,8 @@ add_probes(struct pipeline *p, struct status_snapshot *s)
 		d->end = row.end;
 		d->seen_real_ns = row.seen_real_ns;
 		memcpy(d->losses, row.losses, sizeof d->losses);
-		wire_attr_find(
-		    row.attrs, row.attrs_bytes, "service", d->service, sizeof d->service);
+		d->attrs_bytes = row.attrs_bytes;
+		memcpy(d->attrs, row.attrs, row.attrs_bytes);
 		s->probe_total++;
 	}
 	for (size_t i = 0; i < s->probe_count / 2; i++) {
@@ -183,6 +198,9 @@ take_snapshot(void *ctx, struct store *st, struct processor *processor)
 	s->work = p->work;
 	s->work.raw_backlog = s->store.raw_rows;
 	s->work.open_spans = processor_open_spans(processor);
+	if (s->store.oldest_queued_real_ns != 0 && s->store.oldest_queued_real_ns < clock_real_ns())
+		s->oldest_queued_s = (clock_real_ns() - s->store.oldest_queued_real_ns) / NS_PER_S;
+	rates_now(p, &s->store, &s->rates);
 	judge(s);
 	return E_OK;
 }

@@ -104,7 +104,7 @@ open_rooms(struct service *s)
 		.allow_uid_count = o->allow_uid_count,
 		.handshake_ms = HANDSHAKE_MS,
 		.max_connections = o->max_connections,
-		.inbox_bytes = INBOX_BYTES };
+		.inbox_bytes = o->inbox_bytes != 0 ? o->inbox_bytes : INBOX_BYTES };
 	enum err e;
 
 	p->run_dir = o->run_dir;

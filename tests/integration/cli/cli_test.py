@@ -128,7 +128,7 @@ class WithAgent(unittest.TestCase):
         self.assertEqual([s["station"] for s in report["stations"] if s["finding"] == "WRONG"], ["datadog"])
         self.writer.close()
         self.agent.stop()
-        self.assertIn("no collector listens", self.agent.cli("doctor").stdout)
+        self.assertIn("no agent listens", self.agent.cli("doctor").stdout)
 
 
 class Alone(unittest.TestCase):
