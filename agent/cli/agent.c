@@ -9,6 +9,7 @@
 #include "agent/base/log.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/offline.h"
+#include "agent/cli/unattended.h"
 #include "agent/control/control.h"
 #include "agent/service/service.h"
 
@@ -17,6 +18,7 @@
 struct host {
 	struct cli *cli;
 	struct control *control;
+	bool replaced;
 };
 
 /* "1000,1001" */
@@ -42,7 +44,7 @@ parse_uids(const char *text, uint32_t *uids, size_t *n)
 }
 
 static int
-set_up_log(const struct config *c)
+set_up_log(const struct config *c, bool autostarted)
 {
 	enum log_level level;
 
@@ -51,8 +53,11 @@ set_up_log(const struct config *c)
 		return CLI_USAGE;
 	}
 	log_set_level(level);
-	if (config_string(c, OPT_LOG_FILE)[0] == '\0')
+	if (config_string(c, OPT_LOG_FILE)[0] == '\0') {
+		if (autostarted)
+			unattended_log(config_string(c, OPT_RUN_DIR));
 		return CLI_OK;
+	}
 
 	enum err rv = log_open(config_string(c, OPT_LOG_FILE));
 
@@ -88,6 +93,15 @@ stop_control(void *ctx)
 	h->control = NULL;
 }
 
+static bool
+is_replaced(void *ctx)
+{
+	struct host *h = ctx;
+
+	h->replaced = unattended_check(h->cli, config_string(h->cli->config, OPT_RUN_DIR));
+	return h->replaced;
+}
+
 static void
 fill_options(const struct cli *c, struct service_options *o)
 {
@@ -121,13 +135,14 @@ verb_agent(struct cli *c)
 {
 	struct destination_options destinations[STATUS_DESTINATIONS];
 	struct host host = { .cli = c };
-	struct service_options o = {
-		.ctx = &host, .ready = start_control, .stopping = stop_control
-	};
+	struct service_options o = { .ctx = &host,
+		.ready = start_control,
+		.stopping = stop_control,
+		.enough = is_replaced };
 	struct service_holder holder = { 0 };
 	uint32_t uids[UIDS_MAX];
 	const char *kind = config_string(c->config, OPT_STORE_KIND);
-	int rv = set_up_log(c->config);
+	int rv = set_up_log(c->config, c->autostarted);
 
 	if (rv == CLI_OK)
 		rv = parse_uids(config_string(c->config, OPT_ALLOW_UIDS), uids, &o.allow_uid_count);
@@ -148,8 +163,10 @@ verb_agent(struct cli *c)
 
 	enum err e = service_run(&o, &holder);
 
+	if (e == E_OK && host.replaced)
+		unattended_succeed(c);
 	if (e == E_OK)
-		return CLI_OK;
+		return host.replaced ? CLI_FAILED : CLI_OK;
 	if (e == E_BUSY) {
 		fprintf(stderr, "comfymon: another agent runs: pid %" PRIu64 ", socket %s\n",
 		    holder.pid, holder.socket);
@@ -157,5 +174,7 @@ verb_agent(struct cli *c)
 		return c->autostarted ? CLI_OK : CLI_FAILED;
 	}
 	fprintf(stderr, "comfymon: the agent could not run: %s\n", err_text(e));
+	if (c->autostarted)
+		log_error("agent_failed error=\"%s\"", err_text(e));
 	return CLI_FAILED;
 }

@@ -24,6 +24,7 @@ enum cli_exit {
 };
 
 struct cli {
+	char **argv; /* as main got it */
 	struct config *config;
 	const char *verb;
 	const char *argument; /* trace id and the like, NULL for none */

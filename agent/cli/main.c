@@ -8,7 +8,7 @@
 int
 main(int argc, char **argv)
 {
-	struct cli c = { .limit = 50, .color = "auto" };
+	struct cli c = { .argv = argv, .limit = 50, .color = "auto" };
 	char error[CONFIG_ERROR_BYTES] = "";
 	const struct verb *verb = NULL;
 

@@ -187,6 +187,8 @@ wait_for_end(struct service *s, const sigset_t *set)
 			log_info("stopping reason=no_probe");
 			return;
 		}
+		if (s->o->autostarted && s->o->enough != NULL && s->o->enough(s->o->ctx))
+			return;
 	}
 }
 

@@ -37,6 +37,8 @@ struct service_options {
 	enum err (*ready)(void *ctx, const struct agent_view *view);
 	/* Before the pipeline stops; the view is dead after it. */
 	void (*stopping)(void *ctx);
+	/* While auto-started, four times in a linger time: true ends the agent in order. */
+	bool (*enough)(void *ctx);
 	/* SIGHUP; the service itself only reopens nothing: log and such are the caller's. */
 	void (*reload)(void *ctx);
 };
