@@ -14,6 +14,7 @@
 #include "agent/cli/offline.h"
 #include "agent/control/views.h"
 #include "agent/store/store.h"
+#include "schema/frame.h"
 
 static int
 store_failed(const char *dir, enum err rv, const char *error)
@@ -97,9 +98,15 @@ asked(const char *dir, const char *run)
 	return fgets(line, sizeof line, stdin) != NULL && (line[0] == 'y' || line[0] == 'Y');
 }
 
+/* All that agent and probe make there; whatever else is in a folder that was named is not ours. */
+static const char *const data_files[] = { STORE_FILE_NAME "*", "lock", "ballast", NULL };
+static const char *const run_files[] = { "lock", RUN_SOCKET_NAME, RUN_CONTROL_NAME,
+	RUN_RING_PREFIX "*" RUN_RING_SUFFIX, "new-*.tmp", "agent.log", NULL };
+
 int
 verb_purge(struct cli *c)
 {
+	size_t kept = 0, kept_run = 0;
 	const char *dir = config_string(c->config, OPT_DATA_DIR);
 	const char *run = config_string(c->config, OPT_RUN_DIR);
 	int lock = -1;
@@ -114,10 +121,10 @@ verb_purge(struct cli *c)
 			return code;
 	}
 
-	enum err rv = files_remove_tree(dir);
+	enum err rv = files_remove_known(dir, data_files, &kept);
 
 	if (rv == E_OK)
-		rv = files_remove_tree(run);
+		rv = files_remove_known(run, run_files, &kept_run);
 	if (lock >= 0)
 		close(lock);
 	if (rv != E_OK) {
@@ -128,5 +135,7 @@ verb_purge(struct cli *c)
 		return cli_print_json(
 		    json_pack("{s:[o,o]}", "removed", cli_string(dir), cli_string(run)));
 	printf("removed %s and %s\n", dir, run);
+	if (kept + kept_run > 0)
+		printf("not ours, left there: %zu\n", kept + kept_run);
 	return CLI_OK;
 }

@@ -2,8 +2,10 @@
  * files.c - copy and remove trees with fts; nothing of a link's target is ever
  * touched by a removal.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <fts.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,8 +95,10 @@ files_copy_tree(const char *from, const char *to)
 	if (tree == NULL)
 		return E_NOMEM;
 	while (rv == E_OK && (e = fts_read(tree)) != NULL) {
-		if ((size_t)snprintf(target, sizeof target, "%s%s", to, e->fts_path + skip) >=
-		    sizeof target)
+		if (e->fts_info == FTS_D && strcmp(e->fts_name, "__pycache__") == 0)
+			fts_set(tree, e, FTS_SKIP); /* what a host left in a folder that it ran */
+		else if ((size_t)snprintf(target, sizeof target, "%s%s", to, e->fts_path + skip) >=
+			 sizeof target)
 			rv = E_INVAL;
 		else if (e->fts_info == FTS_D && mkdir(target, 0755) != 0)
 			rv = err_from_errno(errno);
@@ -130,5 +134,43 @@ files_remove_tree(const char *path)
 			rv = err_from_errno(errno);
 	}
 	fts_close(tree);
+	return rv;
+}
+
+static bool
+known(const char *name, const char *const *patterns)
+{
+	for (; *patterns != NULL; patterns++)
+		if (fnmatch(*patterns, name, 0) == 0)
+			return true;
+	return false;
+}
+
+enum err
+files_remove_known(const char *dir, const char *const *patterns, size_t *kept)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	enum err rv = E_OK;
+	struct dirent *e;
+
+	*kept = 0;
+	if (d == NULL) {
+		rv = errno == ENOENT ? E_OK : err_from_errno(errno);
+		if (fd >= 0)
+			close(fd);
+		return rv;
+	}
+	while ((e = readdir(d)) != NULL) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (!known(e->d_name, patterns))
+			++*kept;
+		else if (unlinkat(fd, e->d_name, 0) != 0 && errno != ENOENT)
+			rv = err_from_errno(errno);
+	}
+	closedir(d);
+	if (rv == E_OK && *kept == 0 && rmdir(dir) != 0)
+		rv = err_from_errno(errno);
 	return rv;
 }

@@ -4,6 +4,7 @@
  * copy with --copy (for systems that refuse links).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +76,24 @@ find_node(const struct cli *c, char *node, size_t cap)
 	return CLI_OK;
 }
 
-/* Replace what is there: first aside, so that a failure leaves the old one. */
+/* The new one in the old one's place, in one step where the filesystem can: a ComfyUI that starts
+ * now finds one of them. */
+static enum err
+swap(const char *fresh, const char *target)
+{
+	enum err rv;
+
+	if (renameat2(AT_FDCWD, fresh, AT_FDCWD, target, RENAME_EXCHANGE) == 0)
+		return files_remove_tree(fresh);
+	if (errno != ENOENT && errno != EINVAL && errno != ENOSYS)
+		return err_from_errno(errno);
+	rv = files_remove_tree(target);
+	if (rv == E_OK && rename(fresh, target) != 0)
+		rv = err_from_errno(errno);
+	return rv;
+}
+
+/* Beside what is there first, so that a failure leaves the old one. */
 static int
 place(const struct cli *c, const char *node, const char *target)
 {
@@ -93,9 +111,7 @@ place(const struct cli *c, const char *node, const char *target)
 	else if (rv == E_OK && symlink(resolved, fresh) != 0)
 		rv = err_from_errno(errno);
 	if (rv == E_OK)
-		rv = files_remove_tree(target);
-	if (rv == E_OK && rename(fresh, target) != 0)
-		rv = err_from_errno(errno);
+		rv = swap(fresh, target);
 	if (rv != E_OK) {
 		fprintf(stderr, "comfymon: %s: %s\n", target, err_text(rv));
 		return CLI_FAILED;
