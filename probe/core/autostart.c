@@ -37,8 +37,9 @@ struct job {
 static bool
 somebody_listens(const char *run_dir)
 {
-	struct link l = { .fd = OWN_NONE };
+	struct link l = { .head_bytes = 0 };
 
+	atomic_store(&l.fd, -1);
 	if (link_open(&l, run_dir) != 0)
 		return false;
 	link_close(&l);

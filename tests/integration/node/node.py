@@ -43,7 +43,7 @@ class Place:
                  node: Path = NODE) -> None:
         self.dirs = Dirs()
         self.node = node
-        more = {"PYTHONDONTWRITEBYTECODE": "1", "COMFYMON_LOG_FILE": str(self.dirs.base / "agent.log"), **(env or {})}
+        more = {"PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
         if url is None:
             more.setdefault("COMFYMON_DESTINATIONS", "none")
         self.env = clean_env(self.dirs, url, more)
@@ -82,7 +82,7 @@ class Place:
         return found
 
     def log(self) -> str:
-        path = self.dirs.base / "agent.log"
+        path = self.dirs.run / "agent.log"
         return path.read_text() if path.exists() else ""
 
     def comfy(self, node_dirs: Optional[Sequence[str]] = None, env: Optional[Dict[str, str]] = None,
