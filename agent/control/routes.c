@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/control/json.h"
+#include "agent/core/json.h"
 #include "agent/control/routes.h"
 #include "agent/control/views.h"
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
-#include "agent/control/json.h"
+#include "agent/core/json.h"
 #include "agent/control/routes.h"
 #include "schema/frame.h"
 

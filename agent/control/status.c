@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "agent/control/json.h"
+#include "agent/core/json.h"
 #include "agent/control/views.h"
 
 static void

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/control/json.h"
+#include "agent/core/json.h"
 #include "agent/control/walk.h"
 
 #define NAME_BYTES     160

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/control/json.h"
+#include "agent/core/json.h"
 
 void
 put_raw(struct outbuf *b, const char *text)

@@ -1,9 +1,7 @@
 /*
- * JSON text and routes of the control socket.
+ * JSON text.
  */
-#include "agent/control/json.h"
-#include "agent/control/routes.h"
-#include "agent/control/views.h"
+#include "agent/core/json.h"
 #include "tests/t.h"
 
 static const char *
@@ -73,31 +71,6 @@ TEST(puts_commas_between_members_only)
 	outbuf_free(&b);
 }
 
-TEST(finds_routes_by_method_and_path)
-{
-	bool other;
-
-	CHECK(route_find("GET", "/status", &other) != NULL);
-	CHECK(route_find("GET", "/trace/abc", &other) != NULL);
-	CHECK(route_find("GET", "/trace", &other) == NULL && !other);
-	CHECK(route_find("POST", "/status", &other) == NULL && other);
-	CHECK(route_find("GET", "/status/../x", &other) == NULL);
-}
-
-TEST(reads_trace_ids_of_16_or_32_digits_and_nothing_else)
-{
-	uint64_t hi, lo;
-
-	CHECK(view_parse_trace_id("0000000000000001000000000000000f", &hi, &lo));
-	CHECK_EQ(hi, 1);
-	CHECK_EQ(lo, 15);
-	CHECK(view_parse_trace_id("00000000000000ff", &hi, &lo) && hi == 0 && lo == 255);
-	CHECK(!view_parse_trace_id("0000000000000000", &hi, &lo));
-	CHECK(!view_parse_trace_id("00000000000000fg", &hi, &lo));
-	CHECK(!view_parse_trace_id("ff", &hi, &lo));
-	CHECK(!view_parse_trace_id("", &hi, &lo));
-}
-
 int
 main(void)
 {
@@ -105,7 +78,5 @@ main(void)
 	RUN(keeps_utf8_and_replaces_what_is_none);
 	RUN(writes_numbers_that_read_back);
 	RUN(puts_commas_between_members_only);
-	RUN(finds_routes_by_method_and_path);
-	RUN(reads_trace_ids_of_16_or_32_digits_and_nothing_else);
 	return t_done();
 }

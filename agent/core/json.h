@@ -1,5 +1,5 @@
 /*
- * json.h - inside of the control room: JSON text straight into an outbuf.  The
+ * json.h - JSON text straight into an outbuf.  The
  * caller keeps the order of commas: each member function writes one of its own
  * unless the text before it opened an object or array.
  */
