@@ -1,0 +1,53 @@
+/*
+ * cgroup.h - a memory cgroup of its own for the supervised process, version 1
+ * or 2, below the one that we are in.  Main thread; small reads and writes on a
+ * kernel file system.
+ *
+ * Source of the formats: kernel documentation, cgroup-v2.rst, cgroup-v1/memory.rst,
+ * proc(5) for mountinfo and cgroup.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/base/err.h"
+
+#define CGROUP_WHY_BYTES 200
+
+struct cgroup {
+	int version;    /* 0: none was made */
+	char path[512]; /* the group of the supervised process */
+	char ours[512]; /* version 2: the leaf that we moved to, "" when we did not */
+	int join_fd;    /* its cgroup.procs, for cgroup_join after fork; close on exec */
+};
+
+struct cgroup_usage {
+	uint64_t current_bytes, peak_bytes; /* 0 where the kernel does not say */
+	uint64_t oom_kills;
+	bool has_oom_kills;
+};
+
+/*
+ * Where memory of this process is accounted: `mountinfo` and `cgroups` are the
+ * texts of /proc/self/mountinfo and /proc/self/cgroup.  Pure.  E_NOTFOUND: no
+ * memory controller is mounted, or dir does not hold the path.
+ */
+MUST_CHECK enum err cgroup_find(
+    const char *mountinfo, const char *cgroups, int version, char *dir, size_t cap);
+
+/*
+ * Make "comfymon-run-PID" with the limit (RAM and swap together).  With
+ * version 2 we move ourselves into a leaf first, since a group with processes
+ * may not have children with controllers.  E_NOTFOUND, E_PERM, ...: why[] says what
+ * is missing; nothing is left behind.
+ */
+MUST_CHECK enum err cgroup_make(struct cgroup *g, uint64_t limit_bytes, char why[CGROUP_WHY_BYTES]);
+/* In the child, after fork: false when it could not. Async-signal-safe. */
+bool cgroup_join(const struct cgroup *g);
+/* The least limit in force on us or a group above us; UINT64_MAX when there is none. */
+uint64_t cgroup_enclosing_limit(void);
+MUST_CHECK enum err cgroup_usage(const struct cgroup *g, struct cgroup_usage *out);
+/* Remove the group (its processes must have gone). Harmless when none was made. */
+void cgroup_remove(struct cgroup *g);

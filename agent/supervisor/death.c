@@ -1,0 +1,182 @@
+/*
+ * death.c - from evidence to a verdict.  Pure.
+ */
+#include "agent/supervisor/death.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+static const char *const names[CAUSE_COUNT] = {
+	[CAUSE_OOM_CGROUP] = "oom_cgroup",
+	[CAUSE_OOM_KERNEL] = "oom_kernel",
+	[CAUSE_LIMIT_WATCH] = "limit_watch",
+	[CAUSE_KILLED] = "killed",
+	[CAUSE_CRASH_SEGV] = "crash_segv",
+	[CAUSE_CRASH_ABORT] = "crash_abort",
+	[CAUSE_EXIT_ERROR] = "exit_error",
+	[CAUSE_EXIT_CLEAN] = "exit_clean",
+	[CAUSE_PORT_IN_USE] = "port_in_use",
+	[CAUSE_MANAGER_RESTART] = "manager_restart",
+	[CAUSE_STOPPED] = "stopped",
+};
+
+static void say(struct death *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void
+say(struct death *d, const char *format, ...)
+{
+	va_list ap;
+
+	if (d->lines == DEATH_LINES)
+		return;
+	va_start(ap, format);
+	vsnprintf(d->text[d->lines++], DEATH_LINE_BYTES, format, ap);
+	va_end(ap);
+}
+
+static void
+decide(struct death *d, enum cause v, enum certainty c)
+{
+	d->cause = v;
+	d->certainty = c;
+}
+
+static void
+say_memory(struct death *d, const struct evidence *e)
+{
+	const uint64_t mb = 1024 * 1024;
+
+	if (e->limit_bytes > 0)
+		say(d,
+		    "memory limit %" PRIu64 " MiB, last seen %" PRIu64 " MiB, peak %" PRIu64 " MiB",
+		    e->limit_bytes / mb, e->last_bytes / mb, e->peak_bytes / mb);
+	else if (e->last_bytes > 0)
+		say(d, "memory last seen %" PRIu64 " MiB, peak %" PRIu64 " MiB", e->last_bytes / mb,
+		    e->peak_bytes / mb);
+}
+
+/* Counters that rose while it lived. True when they explain a SIGKILL. */
+static bool
+out_of_memory(struct death *d, const struct evidence *e)
+{
+	if (e->cgroup_oom_kills > 0) {
+		say(d, "the oom_kill counter of its cgroup rose by %" PRIu64, e->cgroup_oom_kills);
+		decide(d, CAUSE_OOM_CGROUP, CERTAIN);
+		return true;
+	}
+	if (e->log_names_it) {
+		say(d, "the kernel's log says that the OOM killer killed this pid");
+		decide(d, CAUSE_OOM_KERNEL, CERTAIN);
+		return true;
+	}
+	if (e->host_oom_kills > 0) {
+		say(d,
+		    "the host's oom_kill counter rose by %" PRIu64
+		    ", the log does not name the pid",
+		    e->host_oom_kills);
+		decide(d, CAUSE_OOM_KERNEL, LIKELY);
+		return true;
+	}
+	return false;
+}
+
+static void
+killed(struct death *d, const struct evidence *e)
+{
+	say(d, "ended by signal 9 (SIGKILL)");
+	if (e->asked == ASKED_LIMIT) {
+		say(d, "we sent it: its memory was over the limit");
+		decide(d, CAUSE_LIMIT_WATCH, CERTAIN);
+	} else if (!out_of_memory(d, e)) {
+		say(d, "no OOM counter rose: somebody else sent it");
+		decide(d, CAUSE_KILLED, e->has_cgroup ? CERTAIN : LIKELY);
+	}
+	say_memory(d, e);
+}
+
+static void
+by_signal(struct death *d, const struct evidence *e)
+{
+	switch (d->signal) {
+	case SIGKILL:
+		killed(d, e);
+		return;
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGILL:
+	case SIGFPE:
+		decide(d, CAUSE_CRASH_SEGV, CERTAIN);
+		break;
+	case SIGABRT:
+		decide(d, CAUSE_CRASH_ABORT, CERTAIN);
+		break;
+	default:
+		decide(d, CAUSE_KILLED, CERTAIN);
+		break;
+	}
+	say(d, "ended by signal %d (SIG%s)", d->signal, sigabbrev_np(d->signal));
+	say_memory(d, e);
+}
+
+static void
+by_exit(struct death *d, const struct evidence *e)
+{
+	say(d, "exit code %d", d->exit_code);
+	if (d->exit_code == 128 + SIGKILL && out_of_memory(d, e)) {
+		say(d, "137: a child of it was killed, and it passed that on");
+		say_memory(d, e);
+	} else if (e->reboot_file) {
+		say(d, "it left the mark by which ComfyUI-Manager asks for a restart");
+		decide(d, CAUSE_MANAGER_RESTART, CERTAIN);
+	} else if (d->exit_code == 0) {
+		decide(d, CAUSE_EXIT_CLEAN, CERTAIN);
+	} else if (e->port_line) {
+		say(d, "its last lines say that the address is in use");
+		decide(d, CAUSE_PORT_IN_USE, LIKELY);
+	} else {
+		decide(d, CAUSE_EXIT_ERROR, CERTAIN);
+	}
+}
+
+void
+death_of(const struct evidence *e, struct death *d)
+{
+	memset(d, 0, sizeof *d);
+	d->signal = WIFSIGNALED(e->status) ? WTERMSIG(e->status) : -1;
+	d->exit_code = WIFEXITED(e->status) ? WEXITSTATUS(e->status) : -1;
+	if (e->asked == ASKED_STOP) {
+		/* ComfyUI aborts when SIGINT meets torch at work: still our stop, no crash. */
+		decide(d, CAUSE_STOPPED, CERTAIN);
+		say(d, "it was told to stop");
+		if (d->signal > 0)
+			say(d, "ended by signal %d (SIG%s)", d->signal, sigabbrev_np(d->signal));
+		else
+			say(d, "exit code %d", d->exit_code);
+	} else if (d->signal > 0) {
+		by_signal(d, e);
+	} else {
+		by_exit(d, e);
+	}
+}
+
+const char *
+cause_name(enum cause v)
+{
+	return (unsigned)v < CAUSE_COUNT ? names[v] : "unknown";
+}
+
+const char *
+certainty_name(enum certainty c)
+{
+	return c == CERTAIN ? "certain" : c == LIKELY ? "likely" : "unsure";
+}
+
+bool
+cause_is_failure(enum cause v)
+{
+	return v != CAUSE_EXIT_CLEAN && v != CAUSE_STOPPED && v != CAUSE_MANAGER_RESTART;
+}

@@ -1,0 +1,60 @@
+/*
+ * death.h - why a process ended, from evidence.  Pure.
+ *
+ * An exit status alone proves little: 137 is what a shell says of any SIGKILL,
+ * and `docker stop` gives it as well as the kernel's OOM killer.  So every
+ * verdict carries its evidence as sentences, and says how sure it is.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Names are a promise (cause_name); they are only ever added. */
+enum cause {
+	CAUSE_OOM_CGROUP,
+	CAUSE_OOM_KERNEL,
+	CAUSE_LIMIT_WATCH,
+	CAUSE_KILLED,
+	CAUSE_CRASH_SEGV,
+	CAUSE_CRASH_ABORT,
+	CAUSE_EXIT_ERROR,
+	CAUSE_EXIT_CLEAN,
+	CAUSE_PORT_IN_USE,
+	CAUSE_MANAGER_RESTART,
+	CAUSE_STOPPED,
+	CAUSE_COUNT
+};
+
+enum certainty { CERTAIN, LIKELY, UNSURE };
+
+enum asked { ASKED_NOTHING, ASKED_STOP, ASKED_LIMIT };
+
+struct evidence {
+	int status;                /* of waitpid */
+	enum asked asked;          /* what we did to it */
+	bool has_cgroup;           /* the next one was readable */
+	uint64_t cgroup_oom_kills; /* rise of its cgroup's counter */
+	uint64_t host_oom_kills;   /* rise of the host's counter (/proc/vmstat) */
+	bool log_names_it;         /* the kernel's log says that it killed this pid */
+	bool reboot_file;          /* ComfyUI-Manager left its mark: restart wanted */
+	bool port_line;            /* the last lines speak of an address in use */
+	uint64_t limit_bytes, last_bytes, peak_bytes; /* 0 unknown */
+};
+
+#define DEATH_LINES      6
+#define DEATH_LINE_BYTES 128
+
+struct death {
+	enum cause cause;
+	enum certainty certainty;
+	int signal, exit_code; /* one of them, the other -1 */
+	unsigned lines;
+	char text[DEATH_LINES][DEATH_LINE_BYTES];
+};
+
+void death_of(const struct evidence *e, struct death *out);
+const char *cause_name(enum cause v);
+const char *certainty_name(enum certainty c);
+/* It did not end as somebody wanted it to. */
+bool cause_is_failure(enum cause v);

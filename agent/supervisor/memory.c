@@ -1,0 +1,151 @@
+/*
+ * memory.c - numbers out of /proc.  See memory.h.
+ */
+#include "agent/supervisor/memory.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TREE_MAX 4096 /* processes looked at; beyond it the rest is not counted */
+
+/* A small file of /proc, terminated. */
+static bool
+slurp(const char *path, char *text, size_t cap)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, cap - 1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return true;
+}
+
+/* "Key:   123 kB" */
+static uint64_t
+kilobytes(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+
+	return at != NULL ? strtoull(at + strlen(key), NULL, 10) * 1024 : 0;
+}
+
+bool
+memory_of(pid_t pid, uint64_t *rss_bytes, uint64_t *swap_bytes)
+{
+	char path[64], text[4096];
+
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	if (!slurp(path, text, sizeof text))
+		return false;
+	*rss_bytes = kilobytes(text, "\nVmRSS:");
+	*swap_bytes = kilobytes(text, "\nVmSwap:");
+	return true;
+}
+
+struct link {
+	pid_t pid, parent;
+};
+
+static void
+swap(struct link *a, struct link *b)
+{
+	struct link was = *a;
+
+	*a = *b;
+	*b = was;
+}
+
+static size_t
+links_read(struct link *links)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	size_t n = 0;
+
+	while (dir != NULL && n < TREE_MAX && (entry = readdir(dir)) != NULL) {
+		char path[300], text[1024];
+		const char *name_end;
+		int parent;
+
+		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+		if (!slurp(path, text, sizeof text))
+			continue;
+		name_end = strrchr(text, ')'); /* a name may hold anything */
+		if (name_end == NULL || sscanf(name_end + 1, " %*c %d", &parent) != 1)
+			continue;
+		links[n++] = (struct link){ atoi(entry->d_name), parent };
+	}
+	if (dir != NULL)
+		closedir(dir);
+	return n;
+}
+
+/* Bring pid and its descendants to the front; how many they are. */
+static size_t
+gather(struct link *links, size_t n, pid_t pid)
+{
+	size_t in = 0;
+
+	for (size_t i = 0; i < n && in == 0; i++)
+		if (links[i].pid == pid)
+			swap(&links[i], &links[in++]);
+	for (size_t i = 0; i < in; i++)
+		for (size_t k = in; k < n; k++)
+			if (links[k].parent == links[i].pid)
+				swap(&links[k], &links[in++]);
+	return in;
+}
+
+bool
+memory_of_tree(pid_t pid, struct memory_tree *out)
+{
+	struct link *links = calloc(TREE_MAX, sizeof *links);
+	size_t n = links != NULL ? links_read(links) : 0;
+
+	memset(out, 0, sizeof *out);
+	n = gather(links, n, pid);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t rss, swapped;
+
+		if (!memory_of(links[i].pid, &rss, &swapped))
+			continue;
+		out->rss_bytes += rss;
+		out->swap_bytes += swapped;
+		out->processes++;
+	}
+	free(links);
+	return out->processes > 0;
+}
+
+bool
+memory_of_host(uint64_t *total_bytes, uint64_t *available_bytes)
+{
+	char text[4096];
+
+	if (!slurp("/proc/meminfo", text, sizeof text))
+		return false;
+	*total_bytes = kilobytes(text, "MemTotal:");
+	*available_bytes = kilobytes(text, "MemAvailable:");
+	return *total_bytes > 0;
+}
+
+uint64_t
+memory_host_oom_kills(void)
+{
+	static char text[64 * 1024]; /* one caller, the main thread */
+	const char *at;
+
+	if (!slurp("/proc/vmstat", text, sizeof text) || (at = strstr(text, "\noom_kill ")) == NULL)
+		return 0;
+	return strtoull(at + 10, NULL, 10);
+}

@@ -1,0 +1,24 @@
+/*
+ * memory.h - memory of a process and all that descend from it, and of the host,
+ * from /proc.  Main thread.  Source: proc(5).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct memory_tree {
+	uint64_t rss_bytes, swap_bytes;
+	unsigned processes;
+};
+
+/* RSS and swap of pid alone; false when it has gone. Two small reads. */
+bool memory_of(pid_t pid, uint64_t *rss_bytes, uint64_t *swap_bytes);
+/* Of pid and its descendants: one walk over /proc. */
+bool memory_of_tree(pid_t pid, struct memory_tree *out);
+
+/* MemTotal and MemAvailable of /proc/meminfo; false when it cannot be read. */
+bool memory_of_host(uint64_t *total_bytes, uint64_t *available_bytes);
+/* oom_kill of /proc/vmstat, 0 where the kernel has none. */
+uint64_t memory_host_oom_kills(void);

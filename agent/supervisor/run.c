@@ -1,0 +1,185 @@
+/*
+ * run.c - the supervisor's loop: one poll over signals, output and typing, and
+ * what is due by the clock.  See run.h.
+ */
+#include "agent/supervisor/run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+#include "agent/supervisor/run_internal.h"
+
+enum { POLL_SIGNAL, POLL_TYPING, POLL_OUTPUT, POLL_COUNT = POLL_OUTPUT + OUTPUT_STREAMS };
+
+/* Everybody who ended: the command, ours, and orphans that came to us. */
+static void
+reap(struct run *r)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == r->child.pid)
+			life_ended(r, status);
+		else if (pid == r->agent)
+			beside_ended(r, clock_mono_ns());
+		else if (pid == r->drainer)
+			life_drained(r);
+	}
+}
+
+static void
+take_signals(struct run *r, int fd)
+{
+	struct signalfd_siginfo info;
+
+	while (read(fd, &info, sizeof info) == (ssize_t)sizeof info) {
+		switch ((int)info.ssi_signo) {
+		case SIGCHLD:
+			reap(r);
+			break;
+		case SIGWINCH:
+			child_resize(&r->child);
+			break;
+		default:
+			life_stop(r);
+			break;
+		}
+	}
+}
+
+static uint64_t
+earlier(uint64_t a, uint64_t b)
+{
+	return b != 0 && b < a ? b : a;
+}
+
+/* What the clock asks for; when it will ask again. */
+static uint64_t
+due(struct run *r, uint64_t now)
+{
+	uint64_t next = UINT64_MAX;
+
+	if (r->restart_ns != 0 && now >= r->restart_ns)
+		life_start(r);
+	if (r->agent_ns != 0 && now >= r->agent_ns)
+		beside_start(r, now);
+	if (r->kill_ns != 0 && now >= r->kill_ns)
+		life_kill(r, ASKED_NOTHING);
+	if (r->child.pid > 0 && now >= r->sample_ns)
+		watch_sample(r, now);
+	next = earlier(next, r->restart_ns);
+	next = earlier(next, r->agent_ns);
+	next = earlier(next, r->kill_ns);
+	return r->child.pid > 0 ? earlier(next, r->sample_ns > now ? r->sample_ns : now + 1) : next;
+}
+
+static int
+timeout_ms(uint64_t now, uint64_t next)
+{
+	uint64_t ms = next <= now ? 0 : (next - now) / NS_PER_MS + 1;
+
+	return next == UINT64_MAX ? -1 : ms > 60000 ? 60000 : (int)ms;
+}
+
+static void
+loop(struct run *r, int signals)
+{
+	while (!r->done) {
+		struct pollfd fds[POLL_COUNT];
+		uint64_t now = clock_mono_ns(), next = due(r, now);
+
+		fds[POLL_SIGNAL] = (struct pollfd){ .fd = signals, .events = POLLIN };
+		fds[POLL_TYPING] =
+		    (struct pollfd){ .fd = r->typing ? STDIN_FILENO : -1, .events = POLLIN };
+		output_poll(&r->out, fds + POLL_OUTPUT);
+		if (r->done || poll(fds, POLL_COUNT, timeout_ms(now, next)) < 0)
+			continue; /* EINTR alone is possible */
+		if (fds[POLL_SIGNAL].revents != 0)
+			take_signals(r, signals);
+		if (r->typing && fds[POLL_TYPING].revents != 0)
+			r->typing = child_type(&r->child);
+		if (r->child.pid > 0)
+			output_move(&r->out, fds + POLL_OUTPUT);
+	}
+}
+
+static int
+open_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGWINCH);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTTIN, SIG_IGN); /* in the background a terminal says EIO, and that is all */
+	signal(SIGTTOU, SIG_IGN);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static bool
+prepare(struct run *r)
+{
+	const struct run_options *o = r->o;
+	char name[64];
+	enum err e = dir_prepare(o->run_dir);
+
+	if (e == E_OK)
+		e = dir_prepare(o->data_dir);
+	snprintf(name, sizeof name, "session-%d", (int)getpid());
+	if (e == E_OK)
+		e = path_join(r->session, sizeof r->session, o->run_dir, name);
+	if (e != E_OK)
+		log_error("directory_refused run_dir=%s data_dir=%s error=\"%s\"", o->run_dir,
+		    o->data_dir, err_text(e));
+	return e == E_OK;
+}
+
+int
+run_command(const struct run_options *o)
+{
+	struct run *r = calloc(1, sizeof *r);
+	int signals = open_signals(), code = RUN_CANNOT;
+
+	if (r == NULL || (r->box = calloc(1, sizeof *r->box)) == NULL || signals < 0) {
+		log_error("run_cannot_start error=\"%s\"", err_text(E_NOMEM));
+		free(r);
+		return code;
+	}
+	r->o = o;
+	r->policy = (struct policy){ .when = o->restart, .limit = o->crash_limit };
+	r->child.master = -1;
+	output_init(&r->out);
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (prepare(r)) {
+		watch_open(r);
+		if (r->method[0] == 'w')
+			log_warn("memory_limit_by_watching why=\"%s\"", r->why);
+		beside_start(r, clock_mono_ns());
+		life_start(r);
+		loop(r, signals);
+		beside_stop(r);
+		cgroup_remove(&r->group);
+		code = r->code;
+	}
+	if (r->kernel_log > 0)
+		close(r->kernel_log);
+	close(signals);
+	free(r->box);
+	free(r);
+	return code;
+}

@@ -1,0 +1,68 @@
+/* run_internal.h - what the files of the supervisor's loop share; nobody else includes it. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "agent/supervisor/blackbox.h"
+#include "agent/supervisor/cgroup.h"
+#include "agent/supervisor/child.h"
+#include "agent/supervisor/output.h"
+#include "agent/supervisor/run.h"
+
+#define SESSION_BYTES 600
+
+struct run {
+	const struct run_options *o;
+	struct policy policy;
+
+	/* the command */
+	struct child child; /* pid 0: it does not run */
+	struct output out;
+	uint64_t started_ns, restart_ns; /* restart_ns: when it starts again, 0 not */
+	enum asked asked;
+	unsigned starts;
+	char session[SESSION_BYTES]; /* ComfyUI-Manager's mark is this and ".reboot" */
+
+	/* its memory */
+	struct cgroup group;
+	const char *method; /* cgroup1, cgroup2, watch, none */
+	char why[CGROUP_WHY_BYTES];
+	uint64_t sample_ns, cgroup_oom_kills, host_oom_kills;
+	unsigned samples;
+	uint64_t others_bytes; /* of its children, at the last walk */
+	int kernel_log;        /* /dev/kmsg at its end, -1 */
+	struct blackbox *box;
+
+	/* stopping */
+	bool stopping;
+	pid_t drainer;
+	uint64_t kill_ns; /* when patience ends, 0 never */
+
+	/* the agent */
+	pid_t agent;
+	uint64_t agent_ns, agent_started_ns; /* agent_ns: when to look again, 0 never */
+
+	bool typing; /* standard input is a terminal that is handed on */
+	bool done;
+	int code;
+};
+
+/* life.c */
+void life_start(struct run *r);
+void life_ended(struct run *r, int status);
+/* Begin to stop it; a second time without patience. */
+void life_stop(struct run *r);
+void life_drained(struct run *r);
+/* Patience has ended. */
+void life_kill(struct run *r, enum asked why);
+
+/* watch.c */
+void watch_open(struct run *r);
+void watch_begin(struct run *r); /* a new process */
+void watch_sample(struct run *r, uint64_t now_ns);
+void watch_evidence(struct run *r, struct evidence *e);
+
+/* beside.c */
+void beside_start(struct run *r, uint64_t now_ns);
+void beside_ended(struct run *r, uint64_t now_ns);
+void beside_stop(struct run *r);

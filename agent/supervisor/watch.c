@@ -1,0 +1,138 @@
+/*
+ * watch.c - the memory of the command: limit, curve, and what the kernel says
+ * about a death.  See run_internal.h.
+ *
+ * Where no cgroup can be made the limit is kept by looking: every second, every
+ * 100 ms from 70 % of the limit on.  What is allocated between two looks goes
+ * over it; the black box says how far.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/base/clock.h"
+#include "agent/supervisor/memory.h"
+#include "agent/supervisor/run_internal.h"
+
+#define SLOW_NS   NS_PER_S
+#define FAST_NS   (100 * NS_PER_MS)
+#define WALK_EACH 10 /* children are walked at each 10th fast look */
+
+void
+watch_open(struct run *r)
+{
+	r->method = "none";
+	r->group.join_fd = -1;
+	r->kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (r->kernel_log >= 0)
+		(void)lseek(r->kernel_log, 0, SEEK_END);
+	if (r->o->limit_bytes == 0)
+		return;
+	if (cgroup_make(&r->group, r->o->limit_bytes, r->why) == E_OK)
+		r->method = r->group.version == 2 ? "cgroup2" : "cgroup1";
+	else
+		r->method = "watch";
+}
+
+void
+watch_begin(struct run *r)
+{
+	struct cgroup_usage u;
+
+	r->samples = 0;
+	r->others_bytes = 0;
+	r->sample_ns = 0;
+	memset(r->box, 0, sizeof *r->box);
+	r->host_oom_kills = memory_host_oom_kills();
+	r->cgroup_oom_kills = cgroup_usage(&r->group, &u) == E_OK ? u.oom_kills : 0;
+}
+
+static bool
+is_watched(const struct run *r)
+{
+	return r->o->limit_bytes > 0 && r->group.version == 0;
+}
+
+void
+watch_sample(struct run *r, uint64_t now_ns)
+{
+	struct evidence *e = &r->box->evidence;
+	struct memory_tree tree;
+	uint64_t rss, swap, bytes;
+	bool fast;
+
+	r->sample_ns = now_ns + SLOW_NS;
+	if (!memory_of(r->child.pid, &rss, &swap) || rss == 0) /* a corpse has none */
+		return;
+	fast = is_watched(r) && e->last_bytes > r->o->limit_bytes / 10 * 7;
+	bytes = rss + swap + r->others_bytes;
+	if ((!fast || r->samples % WALK_EACH == 0) && memory_of_tree(r->child.pid, &tree)) {
+		bytes = tree.rss_bytes + tree.swap_bytes;
+		r->others_bytes = bytes > rss + swap ? bytes - rss - swap : 0;
+	}
+	r->samples++;
+	e->last_bytes = bytes;
+	if (bytes > e->peak_bytes)
+		e->peak_bytes = bytes;
+	blackbox_sample(r->box, now_ns, bytes);
+	if (is_watched(r) && bytes > r->o->limit_bytes) {
+		life_kill(r, ASKED_LIMIT);
+		return;
+	}
+	if (is_watched(r) && bytes > r->o->limit_bytes / 10 * 7)
+		r->sample_ns = now_ns + FAST_NS;
+}
+
+/* "Killed process PID (" in what the kernel has logged since we last looked. */
+static bool
+log_names(int fd, pid_t pid)
+{
+	char record[8192], wanted[64];
+	bool found = false;
+	ssize_t n;
+
+	snprintf(wanted, sizeof wanted, "Killed process %d (", (int)pid);
+	while (fd >= 0 && ((n = read(fd, record, sizeof record - 1)) > 0 || errno == EPIPE)) {
+		if (n <= 0) /* records that we were too slow for */
+			continue;
+		record[n] = '\0';
+		found = found || strstr(record, wanted) != NULL;
+	}
+	return found;
+}
+
+static bool
+says_port_in_use(const struct tail *t)
+{
+	char *text = malloc(OUTPUT_TAIL_BYTES + 1);
+	bool says = false;
+
+	if (text != NULL) {
+		text[tail_text(t, text, OUTPUT_TAIL_BYTES)] = '\0';
+		for (char *p = text; *p != '\0' && !says; p++)
+			says = strncasecmp(p, "address already in use", 22) == 0;
+	}
+	free(text);
+	return says;
+}
+
+void
+watch_evidence(struct run *r, struct evidence *e)
+{
+	struct cgroup_usage u;
+	uint64_t host = memory_host_oom_kills();
+
+	e->limit_bytes = r->o->limit_bytes;
+	e->host_oom_kills = host > r->host_oom_kills ? host - r->host_oom_kills : 0;
+	if (cgroup_usage(&r->group, &u) == E_OK && u.has_oom_kills) {
+		e->has_cgroup = true;
+		e->cgroup_oom_kills = u.oom_kills - r->cgroup_oom_kills;
+		if (e->cgroup_oom_kills > 0 && u.peak_bytes > e->peak_bytes)
+			e->peak_bytes = u.peak_bytes; /* it grew faster than we look */
+	}
+	e->log_names_it = log_names(r->kernel_log, r->child.pid);
+	e->port_line = says_port_in_use(&r->out.tail);
+}

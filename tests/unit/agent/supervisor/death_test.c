@@ -1,0 +1,80 @@
+/*
+ * From evidence to a cause: an exit status alone proves nothing.
+ */
+#include "agent/supervisor/death.h"
+
+#include <signal.h>
+
+#include "tests/t.h"
+
+#define BY_SIGNAL(s)  (s)
+#define BY_EXIT(code) ((code) << 8)
+
+TEST(names_a_cause_for_every_kind_of_end)
+{
+	static const struct {
+		struct evidence e;
+		enum cause cause;
+		enum certainty certainty;
+	} rows[] = {
+		{ { .status = BY_SIGNAL(SIGKILL), .has_cgroup = true, .cgroup_oom_kills = 1 },
+		    CAUSE_OOM_CGROUP, CERTAIN },
+		{ { .status = BY_SIGNAL(SIGKILL), .log_names_it = true, .host_oom_kills = 1 },
+		    CAUSE_OOM_KERNEL, CERTAIN },
+		{ { .status = BY_SIGNAL(SIGKILL), .host_oom_kills = 1 }, CAUSE_OOM_KERNEL, LIKELY },
+		{ { .status = BY_SIGNAL(SIGKILL), .has_cgroup = true }, CAUSE_KILLED, CERTAIN },
+		{ { .status = BY_SIGNAL(SIGKILL) }, CAUSE_KILLED, LIKELY },
+		{ { .status = BY_SIGNAL(SIGKILL), .asked = ASKED_LIMIT }, CAUSE_LIMIT_WATCH,
+		    CERTAIN },
+		{ { .status = BY_SIGNAL(SIGTERM) }, CAUSE_KILLED, CERTAIN },
+		{ { .status = BY_SIGNAL(SIGSEGV) }, CAUSE_CRASH_SEGV, CERTAIN },
+		{ { .status = BY_SIGNAL(SIGBUS) | 0x80 }, CAUSE_CRASH_SEGV, CERTAIN }, /* core */
+		{ { .status = BY_SIGNAL(SIGABRT) }, CAUSE_CRASH_ABORT, CERTAIN },
+		{ { .status = BY_SIGNAL(SIGABRT), .asked = ASKED_STOP }, CAUSE_STOPPED, CERTAIN },
+		{ { .status = BY_EXIT(0) }, CAUSE_EXIT_CLEAN, CERTAIN },
+		{ { .status = BY_EXIT(0), .reboot_file = true }, CAUSE_MANAGER_RESTART, CERTAIN },
+		{ { .status = BY_EXIT(1) }, CAUSE_EXIT_ERROR, CERTAIN },
+		{ { .status = BY_EXIT(1), .port_line = true }, CAUSE_PORT_IN_USE, LIKELY },
+		{ { .status = BY_EXIT(137) }, CAUSE_EXIT_ERROR, CERTAIN },
+		{ { .status = BY_EXIT(137), .cgroup_oom_kills = 2 }, CAUSE_OOM_CGROUP, CERTAIN },
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct death d;
+
+		death_of(&rows[i].e, &d);
+		CHECK_STR(cause_name(d.cause), cause_name(rows[i].cause));
+		CHECK_STR(certainty_name(d.certainty), certainty_name(rows[i].certainty));
+		CHECK(d.lines > 0);
+		CHECK((d.signal > 0) != (d.exit_code >= 0));
+	}
+}
+
+TEST(says_the_memory_beside_a_kill)
+{
+	struct evidence e = { .status = SIGKILL,
+		.cgroup_oom_kills = 1,
+		.limit_bytes = 2048ull << 20,
+		.last_bytes = 2000ull << 20,
+		.peak_bytes = 2047ull << 20 };
+	struct death d;
+
+	death_of(&e, &d);
+	CHECK_STR(d.text[d.lines - 1], "memory limit 2048 MiB, last seen 2000 MiB, peak 2047 MiB");
+}
+
+TEST(calls_a_failure_only_what_nobody_wanted)
+{
+	for (int c = 0; c < CAUSE_COUNT; c++)
+		CHECK_EQ(cause_is_failure((enum cause)c),
+		    c != CAUSE_EXIT_CLEAN && c != CAUSE_STOPPED && c != CAUSE_MANAGER_RESTART);
+}
+
+int
+main(void)
+{
+	RUN(names_a_cause_for_every_kind_of_end);
+	RUN(says_the_memory_beside_a_kill);
+	RUN(calls_a_failure_only_what_nobody_wanted);
+	return t_done();
+}
