@@ -57,6 +57,13 @@ static const struct arg {
 	{ 'g', "--tags", NULL, "with the tags of each span", ARG_FLAG, offsetof(struct cli, tags),
 	    NULL },
 	{ 'y', "--yes", NULL, "do not ask", ARG_FLAG, offsetof(struct cli, yes), NULL },
+	{ 'm', "--memory-limit", "SIZE", "of ComfyUI and its children: 2G, 80% or none", ARG_KEY, 0,
+	    "run.memory_limit" },
+	{ 'r', "--restart", "WHEN", "always, on-failure or never", ARG_KEY, 0, "run.restart" },
+	{ 'v', "--survive", NULL, "ComfyUI goes on when this program is killed", ARG_FLAG,
+	    offsetof(struct cli, survive), NULL },
+	{ 'N', "--no-agent", NULL, "start no agent beside it", ARG_FLAG,
+	    offsetof(struct cli, no_agent), NULL },
 	{ 'o', "--out", "FILE", "write there instead of standard output", ARG_TEXT,
 	    offsetof(struct cli, out), NULL },
 };
@@ -160,12 +167,23 @@ find_verb(const char *name)
 	return NULL;
 }
 
+static bool
+takes_command(const struct verb *verb)
+{
+	return verb->argument != NULL && strncmp(verb->argument, "--", 2) == 0;
+}
+
 int
 args_parse(struct cli *c, int argc, char **argv, const struct verb **verb)
 {
 	int rv = CLI_OK;
 
 	for (int i = 1; i < argc && rv == CLI_OK; i++) {
+		if (strcmp(argv[i], "--") == 0 && *verb != NULL && takes_command(*verb)) {
+			if (argv[i + 1] != NULL)
+				c->command = argv + i + 1;
+			break;
+		}
 		if (strcmp(argv[i], "-h") == 0)
 			c->help = true;
 		else if (strncmp(argv[i], "--", 2) == 0)
@@ -174,7 +192,7 @@ args_parse(struct cli *c, int argc, char **argv, const struct verb **verb)
 			rv = usage("unknown verb", argv[i]);
 		else if (c->verb == NULL)
 			c->verb = argv[i];
-		else if (c->argument == NULL && (*verb)->argument != NULL)
+		else if (c->argument == NULL && (*verb)->argument != NULL && !takes_command(*verb))
 			c->argument = argv[i];
 		else
 			rv = usage("unexpected argument", argv[i]);
@@ -183,7 +201,8 @@ args_parse(struct cli *c, int argc, char **argv, const struct verb **verb)
 		return rv;
 	if (*verb == NULL)
 		return usage("which verb?", "");
-	if ((*verb)->argument != NULL && (*verb)->argument[0] != '[' && c->argument == NULL)
+	if ((*verb)->argument != NULL && (*verb)->argument[0] != '[' && c->argument == NULL &&
+	    c->command == NULL)
 		return usage("needs an argument", (*verb)->argument);
 	if (c->color != NULL && strcmp(c->color, "auto") != 0 && strcmp(c->color, "always") != 0 &&
 	    strcmp(c->color, "never") != 0)

@@ -35,6 +35,8 @@ struct cli {
 	bool json, help, yes, copy, autostarted, print_default, print_schema, all, tags;
 	const char *color, *comfyui, *node, *state, *text, *since, *min_duration, *out;
 	long limit, pid;
+	bool survive, no_agent;
+	char **command; /* what stands behind "--", NULL-terminated; NULL: nothing */
 };
 
 struct verb {
@@ -66,6 +68,9 @@ int cli_print_json(json_t *root);
 
 /* One function a verb. */
 int verb_agent(struct cli *c);
+int verb_run(struct cli *c);
+int verb_deaths(struct cli *c);
+int verb_death(struct cli *c);
 int verb_status(struct cli *c);
 int verb_traces(struct cli *c);
 int verb_trace(struct cli *c);

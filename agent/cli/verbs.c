@@ -5,6 +5,11 @@
 
 const struct verb verb_table[] = {
 	{ "agent", NULL, "a", "run the collector in the foreground", verb_agent },
+	{ "run", "-- COMMAND", "mrvN",
+	    "run ComfyUI under supervision: memory limit, verdict, restart", verb_run },
+	{ "deaths", NULL, "l", "how ComfyUI ended, newest first", verb_deaths },
+	{ "death", "ID", "", "one end of ComfyUI: verdict, evidence, memory, last lines",
+	    verb_death },
 	{ "status", NULL, "", "rates, queue, identity, destinations, probes", verb_status },
 	{ "traces", NULL, "sxtdl", "list traces, newest first", verb_traces },
 	{ "trace", "ID", "Ag", "draw one trace as a tree with a time bar per span", verb_trace },

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/core/json.h"
 #include "agent/control/routes.h"
 #include "agent/control/views.h"
+#include "agent/core/json.h"
 
 #define QUERY_TIMEOUT_MS 10000u
 

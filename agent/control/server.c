@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
-#include "agent/core/json.h"
 #include "agent/control/routes.h"
+#include "agent/core/json.h"
 #include "schema/frame.h"
 
 #define CONNECTIONS_MAX   16u

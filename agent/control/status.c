@@ -4,8 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "agent/core/json.h"
 #include "agent/control/views.h"
+#include "agent/core/json.h"
 
 static void
 put_rejected(struct outbuf *b, const struct status_snapshot *s, enum signal signal)

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/core/json.h"
 #include "agent/control/walk.h"
+#include "agent/core/json.h"
 
 bool
 view_parse_trace_id(const char *text, uint64_t *hi, uint64_t *lo)

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/core/json.h"
 #include "agent/control/walk.h"
+#include "agent/core/json.h"
 
 #define NAME_BYTES     160
 #define CLOCK_SLACK_NS INT64_C(60000000000)

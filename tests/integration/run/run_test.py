@@ -1,0 +1,368 @@
+"""`comfymon run`: a parent that never loses an exit, enforces a limit, and passes everything through."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from support.harness import binary, can_connect, wait_until  # noqa: E402
+
+PYTHON = sys.executable
+ALLOCATE = """
+import time
+held = []
+for _ in range(400):
+    held.append(bytearray(4 << 20))
+    time.sleep(0.01)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def writable_cgroup() -> bool:
+    """Can a memory cgroup be made here? The supervisor itself is asked."""
+    with tempfile.TemporaryDirectory(prefix="cm-", dir="/tmp") as base:
+        env = {"PATH": os.environ["PATH"], "COMFYMON_RUN_DIR": base + "/r", "COMFYMON_DATA_DIR": base + "/d"}
+        subprocess.run([str(binary()), "run", "--no-agent", "--memory-limit", "100M", "--", "true"], env=env,
+                       capture_output=True, timeout=20, check=False)
+        boxes = list(Path(base, "d/deaths").glob("*.json"))
+        return bool(boxes) and json.loads(boxes[0].read_text())["method"].startswith("cgroup")
+
+
+class Supervised(unittest.TestCase):
+    def setUp(self) -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp"))
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.base), "COMFYMON_RUN_DIR": str(self.base / "run"),
+                    "COMFYMON_DATA_DIR": str(self.base / "data"), "COMFYMON_DESTINATIONS": "none",
+                    "COMFYMON_RUN_DRAIN": "0s"}
+        self.process: Optional["subprocess.Popen[bytes]"] = None
+        self.addCleanup(shutil.rmtree, self.base, ignore_errors=True)
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def command(self, options: Sequence[str], command: Sequence[str]) -> List[str]:
+        return [str(binary()), "run", *options, "--", *command]
+
+    def run_it(self, *command: str, options: Sequence[str] = ("--no-agent", "--restart", "never"),
+               stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(self.command(options, command), env=self.env, input=stdin, capture_output=True,
+                              timeout=60, check=False)
+
+    def start(self, *command: str, options: Sequence[str] = ("--no-agent", "--restart", "never"),
+              **more: Any) -> "subprocess.Popen[bytes]":
+        self.process = subprocess.Popen(self.command(options, command), env=self.env, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, **more)
+        return self.process
+
+    def line(self) -> str:
+        assert self.process is not None and self.process.stdout is not None
+        return self.process.stdout.readline().decode().strip()
+
+    def deaths(self) -> List[Dict[str, Any]]:
+        """Newest first, as a user lists them."""
+        out = subprocess.run([str(binary()), "deaths", "--json"], env=self.env, capture_output=True, timeout=30,
+                             check=True).stdout
+        return [json.loads(line) for line in out.splitlines()]
+
+    def box(self) -> Dict[str, Any]:
+        files = sorted((self.base / "data/deaths").glob("*.json"))
+        return dict(json.loads(files[-1].read_text()))
+
+
+class PassesThrough(Supervised):
+    def test_exit_code_and_both_streams_byte_for_byte(self) -> None:
+        done = self.run_it(PYTHON, "-c", "import sys; sys.stdout.buffer.write(bytes(range(256)) * 2000);"
+                           "sys.stderr.buffer.write(b'to stderr\\n'); sys.exit(7)")
+        self.assertEqual(done.returncode, 7)
+        self.assertEqual(done.stdout, bytes(range(256)) * 2000)
+        self.assertIn(b"to stderr\n", done.stderr)
+
+    def test_standard_input_is_the_original(self) -> None:
+        done = self.run_it("cat", stdin=b"x" * 100_000)
+        self.assertEqual(done.stdout, b"x" * 100_000)
+
+    def test_a_signal_is_128_more_as_a_shell_says_it(self) -> None:
+        self.assertEqual(self.run_it("sh", "-c", "kill -SEGV $$").returncode, 128 + signal.SIGSEGV)
+
+    def test_signals_are_as_at_birth_although_ours_were_not(self) -> None:
+        def ignore() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+
+        self.start("cat", "/proc/self/status", preexec_fn=ignore)
+        assert self.process is not None
+        out = self.process.communicate(timeout=30)[0].decode()
+        status = dict(line.split(":\t", 1) for line in out.splitlines() if ":\t" in line)
+        self.assertEqual(int(status["SigBlk"], 16), 0)
+        self.assertEqual(int(status["SigIgn"], 16), 0)
+
+    def test_a_terminal_stays_one(self) -> None:
+        script = ("import os, sys; print(sys.stdin.isatty(), sys.stdout.isatty(), sys.stderr.isatty(),"
+                  "os.get_terminal_size().columns); print('typed', input())")
+        master, slave = pty.openpty()
+        import fcntl
+        import struct
+        import termios
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 123, 0, 0))
+        self.process = subprocess.Popen(self.command(("--no-agent", "--restart", "never"), (PYTHON, "-c", script)),
+                                        env=self.env, stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        seen = b""
+        os.write(master, b"something\n")
+        while b"typed something" not in seen:
+            piece = os.read(master, 4096)
+            self.assertTrue(piece)
+            seen += piece
+        self.assertIn(b"True True True 123", seen)
+        self.assertEqual(self.process.wait(20), 0)
+        os.close(master)
+
+    def test_what_cannot_be_started_is_said_as_a_shell_does(self) -> None:
+        done = self.run_it("/nonexistent/python")
+        self.assertEqual(done.returncode, 127)
+        self.assertIn(b"/nonexistent/python", done.stderr)
+        self.assertEqual(self.run_it("/etc").returncode, 126)
+
+    def test_usage_is_refused_before_anything_runs(self) -> None:
+        for options in (("--memory-limit", "lots"), ("--memory-limit", "120%"), ("--memory-limit", "1M"),
+                        ("--restart", "sometimes")):
+            done = self.run_it("sh", "-c", "echo ran", options=options)
+            self.assertEqual(done.returncode, 2, options)
+            self.assertEqual(done.stdout, b"")
+        self.assertEqual(subprocess.run([str(binary()), "run"], env=self.env, capture_output=True,
+                                        timeout=20, check=False).returncode, 2)
+
+
+class Verdicts(Supervised):
+    def verdict(self, *command: str, options: Sequence[str] = ("--no-agent", "--restart", "never")) -> str:
+        self.run_it(*command, options=options)
+        newest = self.deaths()[0]
+        self.assertTrue(newest["evidence"])
+        return str(newest["verdict"])
+
+    def test_each_end_has_its_own(self) -> None:
+        cases = (("exit_clean", "true"), ("exit_error", "exit 3"), ("killed", "kill -KILL $$"),
+                 ("killed", "kill -TERM $$"), ("crash_segv", "kill -SEGV $$"), ("crash_abort", "kill -ABRT $$"),
+                 ("port_in_use", "echo 'OSError: [Errno 98] Address already in use' >&2; exit 1"))
+        for verdict, script in cases:
+            self.assertEqual(self.verdict("sh", "-c", script), verdict, script)
+
+    def test_137_alone_is_no_oom(self) -> None:
+        self.assertEqual(self.verdict("sh", "-c", "exit 137"), "exit_error")
+
+    def test_the_black_box_holds_the_last_lines_and_nobody_else_may_read_it(self) -> None:
+        self.run_it("sh", "-c", "seq 1 20000; echo last words >&2; exit 1")
+        box = self.box()
+        self.assertIn("\n19999\n20000\n", box["output"])
+        self.assertIn("last words\n", box["output"])
+        self.assertLessEqual(len(box["output"]), 65536)
+        file = next((self.base / "data/deaths").glob("*.json"))
+        self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+
+    def test_hostile_output_is_still_json_and_a_screen(self) -> None:
+        self.run_it(PYTHON, "-c", "import sys; sys.stdout.buffer.write(b'\\xff\\x00\\x1b[2J\"\\\\ ' * 30000); sys.exit(1)")
+        identity = self.box()["id"]
+        shown = subprocess.run([str(binary()), "death", identity], env=self.env, capture_output=True, timeout=20,
+                               check=True).stdout
+        self.assertNotIn(b"\x1b", shown)
+
+    def test_the_oldest_boxes_go(self) -> None:
+        for i in range(52):
+            self.run_it("sh", "-c", f"exit {i}")
+        self.assertEqual(len(list((self.base / "data/deaths").glob("*.json"))), 50)
+        self.assertEqual(self.box()["exit_code"], 51)
+
+    def test_an_unknown_death_is_a_problem_and_no_path(self) -> None:
+        for identity in ("nope", "../../etc/passwd"):
+            done = subprocess.run([str(binary()), "death", identity], env=self.env, capture_output=True, timeout=20,
+                                  check=False)
+            self.assertEqual(done.returncode, 1)
+
+
+class MemoryLimit(Supervised):
+    def test_a_cgroup_kills_and_says_so(self) -> None:
+        if not writable_cgroup():
+            self.skipTest("no memory cgroup can be made here")
+        done = self.run_it(PYTHON, "-c", ALLOCATE, options=("--no-agent", "--restart", "never", "--memory-limit", "200M"))
+        self.assertEqual(done.returncode, 128 + signal.SIGKILL)
+        newest = self.deaths()[0]
+        self.assertEqual((newest["verdict"], newest["certainty"], newest["limit_bytes"]),
+                         ("oom_cgroup", "certain", 200 << 20))
+        self.assertGreater(newest["peak_rss_bytes"], 190 << 20)
+
+    def test_the_limit_is_not_ours(self) -> None:
+        if not writable_cgroup():
+            self.skipTest("no memory cgroup can be made here")
+        process = self.start("sh", "-c", "echo $$; exec sleep 60", options=("--no-agent", "--memory-limit", "200M"))
+        theirs = Path(f"/proc/{int(self.line())}/cgroup").read_text()
+        ours = Path(f"/proc/{process.pid}/cgroup").read_text()
+        group = re.compile(rf"/comfymon-run-{process.pid}$", re.M)
+        self.assertRegex(theirs, group)
+        self.assertNotRegex(ours, group)
+
+    def test_without_a_cgroup_it_is_watched(self) -> None:
+        if os.geteuid() != 0 or shutil.which("setpriv") is None:
+            self.skipTest("needs root and setpriv to become somebody who may make no cgroup")
+        os.chmod(self.base, 0o777)
+        self.base.joinpath("w").mkdir(mode=0o700)
+        os.chown(self.base / "w", 65534, 65534)
+        env = dict(self.env, COMFYMON_RUN_DIR=str(self.base / "w/run"), COMFYMON_DATA_DIR=str(self.base / "w/data"))
+        command = self.command(("--no-agent", "--restart", "never", "--memory-limit", "200M"), ("python3", "-c", ALLOCATE))
+        done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command], env=env,
+                              capture_output=True, timeout=60, check=False, cwd="/")
+        self.assertEqual(done.returncode, 128 + signal.SIGKILL, done.stderr)
+        box = json.loads(next((self.base / "w/data/deaths").glob("*.json")).read_text())
+        self.assertEqual((box["verdict"], box["method"]), ("limit_watch", "watch"))
+        self.assertTrue(box["method_why"])
+        self.assertGreater(box["rss_bytes"], 200 << 20)
+        self.assertLess(box["rss_bytes"], 600 << 20)
+
+
+class Restarts(Supervised):
+    def test_gives_up_a_crash_loop(self) -> None:
+        self.env["COMFYMON_CRASH_LIMIT"] = "3"
+        done = self.run_it("sh", "-c", "exit 9", options=("--no-agent",))
+        self.assertEqual(done.returncode, 9)
+        self.assertEqual([d["restarted"] for d in self.deaths()], [False, True, True])
+
+    def test_the_managers_restart_is_at_once(self) -> None:
+        script = ('test -e "$HOME/again" && exit 5; touch "$HOME/again"; '
+                  'touch "$__COMFY_CLI_SESSION__.reboot"; exit 0')
+        began = time.monotonic()
+        done = self.run_it("sh", "-c", script)
+        self.assertEqual(done.returncode, 5)
+        self.assertEqual([d["verdict"] for d in self.deaths()], ["exit_error", "manager_restart"])
+        self.assertLess(time.monotonic() - began, 5)
+
+    def test_a_clean_end_ends_us_unless_always(self) -> None:
+        self.assertEqual(self.run_it("true", options=("--no-agent",)).returncode, 0)
+        self.start("sh", "-c", "echo up", options=("--no-agent", "--restart", "always"))
+        self.assertEqual([self.line(), self.line()], ["up", "up"])
+
+
+class Stops(Supervised):
+    POLITE = "import time\ntry:\n    print('up', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('bye', flush=True)"
+    DEAF = "import signal, time; signal.signal(2, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+
+    def test_term_becomes_int(self) -> None:
+        for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            process = self.start(PYTHON, "-c", self.POLITE)
+            self.assertEqual(self.line(), "up")
+            process.send_signal(sent)
+            self.assertEqual(self.line(), "bye")
+            self.assertEqual(process.wait(10), 0)
+            self.assertEqual(self.deaths()[0]["verdict"], "stopped")
+            self.end()
+
+    def test_who_does_not_listen_is_killed_after_the_grace(self) -> None:
+        self.env["COMFYMON_GRACE"] = "300ms"
+        process = self.start(PYTHON, "-c", self.DEAF)
+        self.assertEqual(self.line(), "up")
+        process.terminate()
+        self.assertEqual(process.wait(10), 128 + signal.SIGKILL)
+        self.assertEqual(self.deaths()[0]["verdict"], "stopped")
+
+    def test_a_second_signal_ends_the_patience(self) -> None:
+        self.env["COMFYMON_GRACE"] = "60s"
+        process = self.start(PYTHON, "-c", self.DEAF)
+        self.assertEqual(self.line(), "up")
+        process.terminate()
+        time.sleep(0.1)
+        process.terminate()
+        self.assertEqual(process.wait(10), 128 + signal.SIGKILL)
+
+    def test_a_stop_between_two_lives_ends_us(self) -> None:
+        self.env["COMFYMON_CRASH_LIMIT"] = "0"
+        process = self.start("sh", "-c", "echo up; exit 4", options=("--no-agent",))
+        self.assertEqual(self.line(), "up")
+        wait_until(lambda: (self.base / "data/deaths").exists() and self.deaths(), 10, "the first death")
+        process.terminate()
+        self.assertEqual(process.wait(10), 4)
+
+    def test_children_of_the_command_do_not_outlive_it(self) -> None:
+        process = self.start("sh", "-c", "sleep 60 & echo $!; exit 3")
+        child = int(self.line())
+        self.assertEqual(process.wait(20), 3)
+        wait_until(lambda: not alive(child), 5, "the end of the child")
+
+
+class Killed(Supervised):
+    def test_the_command_ends_with_us(self) -> None:
+        process = self.start("sh", "-c", "echo $$; exec sleep 60")
+        child = int(self.line())
+        process.kill()
+        wait_until(lambda: not alive(child), 5, "the end of the command")
+
+    def test_it_survives_us_when_told_to(self) -> None:
+        process = self.start("sh", "-c", "echo $$; exec sleep 60", options=("--no-agent", "--survive"))
+        child = int(self.line())
+        process.kill()
+        process.wait(5)
+        time.sleep(0.3)
+        self.assertTrue(alive(child))
+        os.kill(child, signal.SIGKILL)
+
+    def agent(self) -> int:
+        out = subprocess.run([str(binary()), "status", "--json"], env=self.env, capture_output=True, timeout=20, check=False)
+        return int(json.loads(out.stdout)["pid"]) if out.returncode == 0 and out.stdout else 0
+
+    def test_killing_the_agent_costs_the_command_nothing_and_a_new_one_comes(self) -> None:
+        process = self.start("sh", "-c", "echo $$; exec sleep 60", options=())
+        child = int(self.line())
+        wait_until(lambda: can_connect(self.base / "run/comfymon.sock"), 10, "the agent")
+        time.sleep(5.2)  # an agent that ends sooner is taken for one that cannot run
+        first = self.agent()
+        os.kill(first, signal.SIGKILL)
+        second = wait_until(lambda: self.agent() not in (0, first) and self.agent(), 10, "another agent")
+        self.assertTrue(alive(child))
+        process.terminate()
+        process.wait(20)
+        wait_until(lambda: not alive(int(second)), 10, "the end of the agent")
+
+
+class AsPid1(Supervised):
+    def test_reaps_orphans_and_obeys_term(self) -> None:
+        if os.geteuid() != 0 or shutil.which("unshare") is None:
+            self.skipTest("needs root and unshare for a pid namespace")
+        script = "sh -c '(sleep 0.2; exit 0) & exit 0'; sleep 1; ps -eo stat,args | grep -c '^Z'; echo done; exec sleep 60"
+        self.process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+                                         *self.command(("--no-agent", "--restart", "never"), ("sh", "-c", script))],
+                                        env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(self.line(), "0")
+        self.assertEqual(self.line(), "done")
+        inner = int(subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, timeout=10,
+                                   check=True).stdout)
+        os.kill(inner, signal.SIGTERM)
+        self.process.wait(20)
+        self.assertEqual(self.box()["verdict"], "stopped")
+
+
+if __name__ == "__main__":
+    unittest.main()
