@@ -37,9 +37,8 @@ struct job {
 static bool
 somebody_listens(const char *run_dir)
 {
-	struct link l = { .head_bytes = 0 };
+	struct link l = { .fd = OWN_NONE };
 
-	atomic_store(&l.fd, -1);
 	if (link_open(&l, run_dir) != 0)
 		return false;
 	link_close(&l);

@@ -51,17 +51,16 @@ link_open(struct link *l, const char *run_dir)
 	l->out_bytes = l->out_at = l->in_bytes = l->head_at = 0;
 	memcpy(l->head, hello, sizeof hello);
 	l->head_bytes = sizeof hello;
-	atomic_store(&l->fd, fd);
-	return 0;
+	if (own_set(&l->fd, fd) == 0)
+		return 0;
+	close(fd);
+	return -1;
 }
 
 void
 link_close(struct link *l)
 {
-	int fd = atomic_exchange(&l->fd, -1);
-
-	if (fd >= 0)
-		close(fd);
+	own_close(&l->fd);
 }
 
 void
@@ -85,13 +84,15 @@ link_idle(const struct link *l)
 int
 link_flush(struct link *l)
 {
+	int fd = own_get(&l->fd);
+
 	while (!link_idle(l)) {
 		struct iovec v[2] = {
 			{ l->head + l->head_at, l->head_bytes - l->head_at },
 			{ (void *)(uintptr_t)(l->out + l->out_at), l->out_bytes - l->out_at },
 		};
 		struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
-		ssize_t n = sendmsg(atomic_load(&l->fd), &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -125,11 +126,11 @@ shake(struct link *l)
 int
 link_fill(struct link *l)
 {
+	int fd = own_get(&l->fd);
 	bool came = false;
 
 	while (l->in_bytes < sizeof l->in) {
-		ssize_t n = recv(atomic_load(&l->fd), l->in + l->in_bytes,
-		    sizeof l->in - l->in_bytes, MSG_DONTWAIT);
+		ssize_t n = recv(fd, l->in + l->in_bytes, sizeof l->in - l->in_bytes, MSG_DONTWAIT);
 
 		if (n == 0)
 			return -1;

@@ -11,13 +11,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "probe/core/own.h"
 #include "schema/wire.h"
 
 #define LINK_IN_MAX_BYTES 4096u /* longest frame that a collector has reason to send */
 
 struct link {
-	_Atomic int fd; /* -1 while closed, before it is closed: a forked child reads it */
-	bool shaken;    /* the peer's handshake has come */
+	struct own_fd fd; /* a forked child reads it too */
+	bool shaken;      /* the peer's handshake has come */
 	const uint8_t *out;
 	size_t out_bytes, out_at;
 	uint8_t in[SP_HEADER_BYTES + LINK_IN_MAX_BYTES];

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "probe/core/ident.h"
@@ -27,7 +27,7 @@
 #define SLOTS             256u
 #define SMALL_RING        (1u << 20)
 
-struct probe probe = { .dir_fd = -1, .wake_fd = -1 };
+struct probe probe = { .dir_fd = -1, .wake = { OWN_NONE, OWN_NONE } };
 
 static bool
 enter(int from)
@@ -49,18 +49,14 @@ in_child(void)
 	else if (phase == PHASE_STARTING)
 		atomic_store(&probe.phase, probe.latest != NULL ? PHASE_CHILD : PHASE_NONE);
 	/* Our copies of the parent's descriptors: else its socket outlives it. */
-	sender_forked(probe.sender);
+	sender_forked();
 	probe.sender = NULL;
 	if (probe.latest != NULL) {
-		int fd = atomic_exchange(&probe.latest->fd, -1);
-
-		if (fd >= 0)
-			close(fd);
-		atomic_store(&probe.latest->wake_fd, -1);
+		own_close(&probe.latest->file);
+		atomic_store(&probe.latest->wake, NULL);
 	}
-	if (probe.wake_fd >= 0)
-		close(probe.wake_fd);
-	probe.wake_fd = -1;
+	own_close(&probe.wake[0]);
+	own_close(&probe.wake[1]);
 }
 
 static void
@@ -83,6 +79,25 @@ carry_strings(struct ring_plan *plan)
 	plan->arena = base;
 	plan->arena_used = atomic_load(probe.arena.used);
 	plan->arena_strings = arena_count(base, &plan->arena_used);
+}
+
+/* The pair through which writers wake the sender; kept from one start to the next. */
+static int
+open_wake(void)
+{
+	int pair[2];
+
+	if (own_get(&probe.wake[0]) >= 0 && own_get(&probe.wake[1]) >= 0)
+		return 0;
+	own_close(&probe.wake[0]);
+	own_close(&probe.wake[1]);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
+		return -1;
+	if (own_set(&probe.wake[0], pair[0]) == 0 && own_set(&probe.wake[1], pair[1]) == 0)
+		return 0;
+	own_close(&probe.wake[0]);
+	own_close(&probe.wake[1]);
+	return -1;
 }
 
 /* Make the ring of `plan` and let writers in; the phase is STARTING and becomes ON. */
@@ -110,12 +125,11 @@ open_ring(struct ring_plan *plan, char *reason, size_t cap)
 	r->before = probe.latest;
 	probe.latest = r;
 	if (probe.with_sender) {
-		if (probe.wake_fd < 0)
-			probe.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-		atomic_store(&r->wake_fd, probe.wake_fd);
-		probe.sender = probe.wake_fd < 0 ? NULL
-						 : sender_start(r, &probe.arena, probe.run_dir,
-						       probe.attrs, probe.attrs_bytes);
+		if (open_wake() == 0) {
+			atomic_store(&r->wake, &probe.wake[1]);
+			probe.sender = sender_start(r, &probe.arena, &probe.wake[0], probe.run_dir,
+			    probe.attrs, probe.attrs_bytes);
+		}
 		if (probe.sender == NULL) {
 			ring_retire(r, true);
 			snprintf(reason, cap, "cannot start the sender thread");
@@ -225,7 +239,7 @@ comfymon_stop(uint32_t timeout_ms)
 		sender_stop(probe.sender, timeout_ms);
 	probe.sender = NULL;
 	/* A ring without a record is worth nothing; any other is the collector's to close. */
-	if (r != NULL && atomic_load(&r->fd) >= 0)
+	if (r != NULL && atomic_load(&r->file.fd) >= 0)
 		ring_retire(r, atomic_load(r->head) == 0);
 	probe.run_dir[0] = '\0';
 	atomic_store(&probe.phase, after);
@@ -253,7 +267,7 @@ comfymon_stats(struct comfymon_stats *out)
 	memset(out, 0, sizeof *out);
 	for (unsigned i = 0; i < WIRE_LOSS_COUNT; i++)
 		out->losses[i] = atomic_load(&probe.losses[i]);
-	if (r == NULL || atomic_load(&r->fd) < 0)
+	if (r == NULL || atomic_load(&r->file.fd) < 0)
 		return;
 	out->head = atomic_load(r->head);
 	out->acknowledged = atomic_load(r->acked);

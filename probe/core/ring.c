@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -98,13 +99,8 @@ static int
 furnish(struct ring *r, const struct ring_plan *plan, const char *temp, char *reason, size_t cap)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int fd = atomic_load(&r->fd), error;
-	struct stat st;
+	int fd = own_get(&r->file), error;
 
-	if (fstat(fd, &st) != 0)
-		return fail(reason, cap, "cannot examine the ring", errno);
-	r->inode = st.st_ino;
-	r->device = st.st_dev;
 	do
 		error = posix_fallocate(fd, 0, (off_t)r->map_bytes);
 	while (error == EINTR);
@@ -135,8 +131,7 @@ ring_create(struct ring *r, const struct ring_plan *plan, char *reason, size_t c
 	char temp[RING_NAME_BYTES], hex[2 * FRAME_PROBE_ID_BYTES + 1];
 
 	memset(r, 0, sizeof *r);
-	atomic_store(&r->fd, -1);
-	atomic_store(&r->wake_fd, -1);
+	own_set(&r->file, -1);
 	atomic_store(&r->wake_at, RING_WAKE_NEVER);
 	r->dir_fd = plan->dir_fd;
 	if (plan->attrs_bytes > FRAME_ATTRS_MAX_BYTES || plan->arena_used > plan->arena_bytes)
@@ -154,30 +149,39 @@ ring_create(struct ring *r, const struct ring_plan *plan, char *reason, size_t c
 
 	if (fd < 0)
 		return fail(reason, cap, "cannot make a file in the run directory", errno);
-	atomic_store(&r->fd, fd);
-	if (furnish(r, plan, temp, reason, cap) == 0)
+	if (own_set(&r->file, fd) != 0)
+		fail(reason, cap, "cannot examine the ring", errno);
+	else if (furnish(r, plan, temp, reason, cap) == 0)
 		return 0;
 	unlinkat(r->dir_fd, temp, 0);
-	atomic_store(&r->fd, -1);
+	own_set(&r->file, -1);
 	close(fd);
 	return -1;
 }
 
+/* A lock of another kind, asked for through the same file, meets the one that we hold. */
 static bool
-still_ours(const struct ring *r, int fd)
+lock_is_held(int fd)
 {
-	struct stat st;
+	struct flock seen = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == r->inode && st.st_dev == r->device;
+	return fcntl(fd, F_OFD_GETLK, &seen) != 0 || seen.l_type != F_UNLCK;
 }
 
 const char *
 ring_fault(struct ring *r)
 {
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	uint64_t acked = atomic_load(r->acked), head = atomic_load(r->head);
+	int fd = own_get(&r->file);
+	struct stat st;
 
-	if (!still_ours(r, atomic_load(&r->fd)))
+	if (fd < 0)
 		return "the host closed the ring's descriptor";
+	if (!lock_is_held(fd) && fcntl(fd, F_SETLK, &lock) != 0)
+		return "the ring's lock was lost";
+	if (fstat(fd, &st) != 0 || st.st_nlink == 0)
+		return "the ring's file was removed";
 	if (acked > head || head - acked > r->area_bytes)
 		return "the ring's positions contradict each other";
 	return NULL;
@@ -186,42 +190,41 @@ ring_fault(struct ring *r)
 void
 ring_retire(struct ring *r, bool unlink_it)
 {
-	int fd = atomic_exchange(&r->fd, -1);
-	bool ours = still_ours(r, fd);
+	int fd = own_get(&r->file);
 
 	if (unlink_it)
 		unlinkat(r->dir_fd, r->name, 0);
-	atomic_store(&r->wake_fd, -1);
-	if (r->map != NULL)
+	atomic_store(&r->wake, NULL);
+	if (r->map != NULL) {
 		(void)mmap(r->area, (size_t)(r->arena - r->area), PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	if (ours)
-		close(fd);
+		if (fd >= 0)
+			(void)mmap(r->map, RING_HEADER_BYTES, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_FIXED, fd, 0);
+	}
+	own_close(&r->file);
 }
 
 void
 ring_pad(struct ring *r, uint64_t position, uint64_t offset, uint64_t bytes)
 {
 	uint8_t *p = r->area + offset, head[14];
-	uint64_t zero = 0;
 	uint32_t crc;
 
 	if (bytes < RECORD_HEADER_BYTES)
 		return; /* the reader knows that no header fits there */
 	/*
-	 * The filler is one record however long it is, at most the length of the
-	 * record that did not fit, so its crc is that of a run of zeros.
+	 * The filler is one record however long it is, shorter than the record
+	 * that did not fit.  Its payload is what lay there: the crc covers it.
 	 */
 	atomic_store_explicit(ring_word_at(p + 8),
 	    ring_state_word((uint32_t)bytes, EVENT_PAD, RECORD_BUSY), memory_order_relaxed);
 	atomic_store_explicit(ring_word_at(p), position, memory_order_release);
-	memset(p + RECORD_HEADER_BYTES, 0, bytes - RECORD_HEADER_BYTES);
 	wire_put64(head, position);
 	wire_put32(head + 8, (uint32_t)bytes);
 	wire_put16(head + 12, EVENT_PAD);
 	crc = wire_crc32c(0, head, sizeof head);
-	for (uint64_t left = bytes - RECORD_HEADER_BYTES; left > 0; left -= 8)
-		crc = wire_crc32c(crc, &zero, 8);
+	crc = wire_crc32c(crc, p + RECORD_HEADER_BYTES, bytes - RECORD_HEADER_BYTES);
 	atomic_store_explicit(ring_word_at(p + 16), crc, memory_order_relaxed);
 	atomic_store_explicit(ring_word_at(p + 8),
 	    ring_state_word((uint32_t)bytes, EVENT_PAD, RECORD_PUBLISHED), memory_order_release);
@@ -230,12 +233,20 @@ ring_pad(struct ring *r, uint64_t position, uint64_t offset, uint64_t bytes)
 void
 ring_wake(struct ring *r)
 {
-	uint64_t one = 1;
-	int fd = atomic_load(&r->wake_fd);
-
 	/* Of several writers that come here at once, one has the sender to wake. */
-	if (atomic_exchange(&r->wake_at, RING_WAKE_NEVER) == RING_WAKE_NEVER || fd < 0)
+	if (atomic_exchange(&r->wake_at, RING_WAKE_NEVER) != RING_WAKE_NEVER)
+		ring_rouse(r);
+}
+
+void
+ring_rouse(struct ring *r)
+{
+	const struct own_fd *wake = atomic_load(&r->wake);
+	int before = errno, fd = wake != NULL ? own_get(wake) : -1;
+
+	if (wake == NULL)
 		return;
-	if (write(fd, &one, sizeof one) < 0 && errno != EAGAIN)
+	if (fd < 0 || (send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN))
 		off_turn("the host closed the sender's descriptor");
+	errno = before;
 }

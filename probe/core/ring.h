@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "probe/core/own.h"
 #include "schema/frame.h"
 #include "schema/tables.h"
 #include "schema/wire.h"
@@ -42,8 +43,7 @@ struct ring {
 	uint8_t probe_id[FRAME_PROBE_ID_BYTES];
 	uint8_t boot_id[FRAME_BOOT_ID_BYTES];
 	uint64_t pid, start_ticks;
-	_Atomic int fd;         /* holds the lock; closed only by ring_retire */
-	uint64_t inode, device; /* of the file behind fd */
+	struct own_fd file; /* holds the lock; closed only by ring_retire */
 	int dir_fd;
 	char name[RING_NAME_BYTES];
 	struct ring *before; /* the one that this one followed, kept for late writers */
@@ -51,7 +51,7 @@ struct ring {
 	/* Process-local.  Read by every writer, written seldom: a line of its own. */
 	_Alignas(64) ring_word wake_at; /* a head at or beyond it wakes the sender */
 	ring_word lap;                  /* a multiple of area_bytes near head, saves the division */
-	_Atomic int wake_fd;            /* eventfd, -1 when there is no sender */
+	_Atomic(const struct own_fd *) wake; /* a byte to it wakes the sender; NULL without one */
 	/* Records written, for figures; threads count in different lines. */
 	struct ring_count {
 		_Alignas(64) ring_word spans;
@@ -79,15 +79,18 @@ int ring_create(struct ring *r, const struct ring_plan *plan, char *reason, size
 /*
  * Let go of the file (its lock with it).  The addresses stay valid, so that a
  * late writer harms nobody: records and slots become anonymous memory, header
- * and arena stay mapped for whoever copies the strings.  `unlink_it` removes
- * the file, for a ring that nobody will miss.
+ * and arena stay readable for whoever copies the strings, and what is written
+ * to them is private.  `unlink_it` removes the file, for a ring that nobody
+ * will miss.
  */
 void ring_retire(struct ring *r, bool unlink_it);
 
 /*
  * NULL while file and header are what they must be, else what is wrong.  A
  * host that closes descriptors it does not know has released our lock: the
- * collector then takes the ring for a dead process's.
+ * collector then takes the ring for a dead process's.  A host that has opened
+ * and closed our file (a backup, a virus scanner) has released it too: it is
+ * taken again.
  */
 const char *ring_fault(struct ring *r);
 
@@ -117,6 +120,8 @@ ring_state_word(uint32_t length, uint16_t type, enum record_state state)
 
 void ring_pad(struct ring *r, uint64_t position, uint64_t offset, uint64_t bytes);
 void ring_wake(struct ring *r);
+/* Wake the sender whatever it waits for. errno stays. */
+void ring_rouse(struct ring *r);
 
 static inline void
 ring_lose(struct ring *r, enum wire_loss why)

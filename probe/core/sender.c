@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,6 +44,7 @@ enum line { LINE_DOWN, LINE_SHAKE, LINE_HELLO, LINE_UP };
 struct sender {
 	pthread_t thread;
 	struct ring *ring;
+	const struct own_fd *wake; /* heard by the thread */
 	const char *run_dir;
 	const uint8_t *attrs;
 	uint32_t attrs_bytes;
@@ -69,6 +71,8 @@ struct sender {
 /* Of this process, for any thread; a thread that reads figures never meets freed memory. */
 static _Atomic uint64_t batches, reconnects;
 static atomic_bool connected;
+/* Whose socket a forked child has to close: set before the thread begins, until it has ended. */
+static _Atomic(struct sender *) working;
 
 static uint64_t
 head_of(const struct sender *s)
@@ -304,11 +308,12 @@ static void
 sleep_until(struct sender *s, uint64_t until, uint64_t now)
 {
 	struct pollfd p[2] = {
-		{ .fd = atomic_load(&s->ring->wake_fd), .events = POLLIN },
-		{ .fd = atomic_load(&s->link.fd), .events = POLLIN },
+		{ .fd = own_get(s->wake), .events = POLLIN },
+		{ .fd = own_get(&s->link.fd), .events = POLLIN },
 	};
 	struct timespec t;
-	uint64_t word, ns = until > now ? until - now : 0;
+	uint64_t ns = until > now ? until - now : 0;
+	char bytes[64];
 
 	if (p[1].fd >= 0 && !link_idle(&s->link))
 		p[1].events |= POLLOUT;
@@ -316,8 +321,8 @@ sleep_until(struct sender *s, uint64_t until, uint64_t now)
 	t.tv_nsec = (long)(ns % NS_PER_S);
 	(void)ppoll(p, 2, until == FOREVER ? NULL : &t, NULL);
 	atomic_store(&s->ring->wake_at, RING_WAKE_NEVER);
-	if ((p[0].revents & POLLIN) != 0)
-		(void)!read(p[0].fd, &word, sizeof word);
+	if (p[0].revents != 0 && own_get(s->wake) >= 0)
+		(void)!recv(p[0].fd, bytes, sizeof bytes, MSG_DONTWAIT);
 }
 
 static bool
@@ -327,16 +332,18 @@ finished(struct sender *s, uint64_t now)
 	       (acked_of(s) == head_of(s) || now >= atomic_load(&s->stop_at));
 }
 
-/* Once a second at most: is the ring still what we think it is? */
+/* Can we be woken, and, once a second at most, is the ring still what we think it is? */
 static bool
-ring_is_sound(struct sender *s, uint64_t now)
+all_is_sound(struct sender *s, uint64_t now)
 {
-	const char *fault;
+	const char *fault = NULL;
 
-	if (now < s->examine_at)
-		return true;
-	s->examine_at = now + EXAMINE_NS;
-	fault = ring_fault(s->ring);
+	if (own_get(s->wake) < 0)
+		fault = "the host closed the sender's descriptor";
+	else if (now >= s->examine_at) {
+		s->examine_at = now + EXAMINE_NS;
+		fault = ring_fault(s->ring);
+	}
 	if (fault != NULL)
 		off_turn("%s", fault);
 	return fault == NULL;
@@ -348,7 +355,7 @@ work(void *arg)
 	struct sender *s = arg;
 	uint64_t now = comfymon_now_ns();
 
-	while (!finished(s, now) && ring_is_sound(s, now)) {
+	while (!finished(s, now) && all_is_sound(s, now)) {
 		atomic_store_explicit(s->ring->beat, now, memory_order_relaxed);
 		if (s->line == LINE_DOWN && now >= s->retry_at &&
 		    (acked_of(s) < head_of(s) || s->tries < IDLE_TRIES))
@@ -390,8 +397,8 @@ start_thread(struct sender *s)
 }
 
 struct sender *
-sender_start(struct ring *r, struct arena *arena, const char *run_dir, const uint8_t *attrs,
-    uint32_t attrs_bytes)
+sender_start(struct ring *r, struct arena *arena, const struct own_fd *wake, const char *run_dir,
+    const uint8_t *attrs, uint32_t attrs_bytes)
 {
 	struct sender *s = calloc(1, sizeof *s);
 
@@ -400,17 +407,20 @@ sender_start(struct ring *r, struct arena *arena, const char *run_dir, const uin
 		return NULL;
 	}
 	s->ring = r;
+	s->wake = wake;
 	s->run_dir = run_dir;
 	s->attrs = attrs;
 	s->attrs_bytes = attrs_bytes;
 	s->backoff = BACKOFF_MIN_NS;
 	s->gather_until = FOREVER;
-	atomic_store(&s->link.fd, -1);
+	own_set(&s->link.fd, -1);
 	batch_reader_init(&s->reader, r, arena);
 	atomic_store(&batches, 0);
 	atomic_store(&reconnects, 0);
+	atomic_store(&working, s);
 	if (start_thread(s) == 0)
 		return s;
+	atomic_store(&working, NULL);
 	free(s->out);
 	free(s);
 	return NULL;
@@ -419,11 +429,11 @@ sender_start(struct ring *r, struct arena *arena, const char *run_dir, const uin
 void
 sender_stop(struct sender *s, uint32_t timeout_ms)
 {
-	uint64_t one = 1, until = comfymon_now_ns() + timeout_ms * NS_PER_MS;
+	uint64_t until = comfymon_now_ns() + timeout_ms * NS_PER_MS;
 
 	atomic_store(&s->stop_at, until);
 	atomic_store(&s->stop, true);
-	(void)!write(atomic_load(&s->ring->wake_fd), &one, sizeof one);
+	ring_rouse(s->ring);
 	/* No timed join: it waits on a clock that may be set. */
 	while (!atomic_load(&s->ended) && comfymon_now_ns() < until + STOP_SPARE_NS)
 		nanosleep(&(struct timespec){ .tv_nsec = NS_PER_MS / 2 }, NULL);
@@ -433,13 +443,16 @@ sender_stop(struct sender *s, uint32_t timeout_ms)
 		return;
 	}
 	pthread_join(s->thread, NULL);
+	atomic_store(&working, NULL);
 	free(s->out);
 	free(s);
 }
 
 void
-sender_forked(struct sender *s)
+sender_forked(void)
 {
+	struct sender *s = atomic_exchange(&working, NULL);
+
 	atomic_store(&connected, false);
 	if (s != NULL)
 		link_close(&s->link);

@@ -15,15 +15,16 @@
 
 struct sender;
 
-/* NULL when the thread cannot be made.  Keeps r, arena, run_dir and attrs: they outlive it. */
-struct sender *sender_start(struct ring *r, struct arena *arena, const char *run_dir,
-    const uint8_t *attrs, uint32_t attrs_bytes);
+/* NULL when the thread cannot be made.  Keeps what it is given: it all outlives the thread. */
+struct sender *sender_start(struct ring *r, struct arena *arena, const struct own_fd *wake,
+    const char *run_dir, const uint8_t *attrs, uint32_t attrs_bytes);
 
 /* Hand over what is in the ring for at most timeout_ms, then end the thread. */
 void sender_stop(struct sender *s, uint32_t timeout_ms);
 
-/* In the child of a fork, where the thread does not exist: close its descriptors. NULL is fine. */
-void sender_forked(struct sender *s);
+/* In the child of a fork, where the thread does not exist: close its descriptor, if there is one.
+ */
+void sender_forked(void);
 
 /* Of the sender of this process, started last; zeros before. */
 void sender_figures(uint64_t *batches_sent, uint64_t *times_reconnected, bool *is_connected);

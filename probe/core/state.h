@@ -36,7 +36,8 @@ struct probe {
 	uint32_t epoch;
 	struct sender *sender;
 	bool with_sender;
-	int dir_fd, wake_fd;
+	int dir_fd;
+	struct own_fd wake[2]; /* a pair of sockets: the sender hears the first */
 	char run_dir[RUNDIR_PATH_BYTES];
 	uint8_t attrs[FRAME_ATTRS_MAX_BYTES];
 	uint32_t attrs_bytes;

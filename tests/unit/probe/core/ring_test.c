@@ -371,23 +371,31 @@ TEST(the_file_is_whole_locked_private_and_named_after_its_probe)
 	}
 	waitpid(pid, &status, 0);
 	CHECK_EQ(status, 0);
-	CHECK_EQ(fcntl(atomic_load(&ring.fd), F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	CHECK_EQ(fcntl(own_get(&ring.file), F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 	unmake();
 	CHECK_EQ(files_in_dir(), 0);
 }
 
 TEST(a_late_writer_of_a_retired_ring_harms_nobody)
 {
+	uint8_t before[RING_HEADER_BYTES], after[RING_HEADER_BYTES];
 	uint64_t position;
 	uint8_t *p;
+	int fd;
 
 	REQUIRE(make(SMALL_BYTES) == 0);
 	p = ring_reserve(&ring, 1024, 900, &position);
 	REQUIRE(p != NULL);
+	fd = openat(dir_fd, ring.name, O_RDONLY);
 	ring_retire(&ring, true);
+	CHECK(pread(fd, before, sizeof before, 0) == sizeof before);
 	memset(p + RECORD_HEADER_BYTES, 1, 1000);
 	ring_publish(&ring, p, position, 1024, 900);
 	CHECK(put(16, 1));
+	/* The file is the collector's now: not even its head moves. */
+	CHECK(pread(fd, after, sizeof after, 0) == sizeof after);
+	CHECK(memcmp(before, after, sizeof before) == 0);
+	close(fd);
 	arena_fini(&arena);
 	munmap(ring.map, ring.map_bytes);
 }

@@ -1,6 +1,7 @@
 /* The sender against a collector that a script plays: byte for byte, kind and hostile. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -561,6 +562,133 @@ TEST(turns_off_when_the_host_closes_descriptors_it_does_not_know)
 	stop();
 }
 
+/* The host closes everything from 3 on and opens files of its own, which get the same numbers. */
+static void
+host_takes_the_descriptors(int theirs[2])
+{
+	bool open[64];
+
+	for (int fd = 3; fd < 64; fd++)
+		open[fd] = fcntl(fd, F_GETFD) >= 0;
+	for (int fd = 3; fd < 64; fd++)
+		syscall(SYS_close, fd);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, theirs) != 0 ||
+	    fcntl(theirs[1], F_DUPFD, 100) != 100 || close(theirs[1]) != 0 ||
+	    fcntl(theirs[0], F_DUPFD, 101) != 101 || close(theirs[0]) != 0)
+		_exit(3);
+	theirs[0] = 101;
+	theirs[1] = 100;
+	for (int fd = 3; fd < 64; fd++)
+		if (open[fd])
+			dup2(theirs[0], fd);
+}
+
+TEST(touches_nothing_that_the_host_has_put_in_its_descriptors_place)
+{
+	struct wire_span s = { .trace_lo = 7, .span_id = 9 };
+	int theirs[2], status = -1;
+	char c;
+	pid_t pid;
+
+	server_open();
+	pid = fork();
+	if (pid == 0) {
+		if (!start(256 * 1024) || !greet(0))
+			_exit(1);
+		pause_ms(300); /* it sleeps */
+		host_takes_the_descriptors(theirs);
+		if (send(theirs[1], "theirs", 6, 0) != 6)
+			_exit(3);
+		for (int i = 0; i < 300 && comfymon_span_finish(&s, COMFYMON_NO_SLOT); i++)
+			pause_ms(10);
+		comfymon_stop(0);
+		if (strstr(comfymon_off_reason(), "descriptor") == NULL)
+			_exit(2);
+		if (recv(theirs[1], &c, 1, MSG_DONTWAIT) >= 0)
+			_exit(4); /* we wrote to it */
+		if (recv(theirs[0], &c, 1, MSG_DONTWAIT) != 1 || c != 't')
+			_exit(5); /* we read from it */
+		for (int fd = 3; fd < 8; fd++)
+			if (fcntl(fd, F_GETFD) < 0)
+				_exit(6); /* we closed it */
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+	stop();
+}
+
+static bool
+ring_path(char *name)
+{
+	DIR *d = opendir(dir);
+	bool found = false;
+
+	for (struct dirent *e; (e = readdir(d)) != NULL;)
+		if (strncmp(e->d_name, RUN_RING_PREFIX, 5) == 0) {
+			snprintf(name, 300, "%s/%s", dir, e->d_name);
+			found = true;
+		}
+	closedir(d);
+	return found;
+}
+
+/* As another process sees it. */
+static bool
+locked(const char *name)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int fd = open(name, O_RDWR);
+
+		_exit(fcntl(fd, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK);
+	}
+	waitpid(pid, &status, 0);
+	return status == 0;
+}
+
+TEST(takes_its_lock_again_when_the_host_has_opened_and_closed_the_ring)
+{
+	char name[300];
+
+	server_open();
+	REQUIRE(start(256 * 1024) && greet(0) && ring_path(name));
+	CHECK(locked(name));
+	close(open(name, O_RDONLY));
+	CHECK(!locked(name));
+	for (uint64_t i = 1; i < 300 && !locked(name); i++) {
+		CHECK(span(i));
+		pause_ms(10);
+	}
+	CHECK(locked(name));
+	CHECK(comfymon_is_on());
+	stop();
+}
+
+TEST(turns_off_when_its_file_is_gone)
+{
+	char name[300];
+	int status = -1;
+	pid_t pid;
+
+	server_open();
+	pid = fork();
+	if (pid == 0) {
+		if (!start(256 * 1024) || !greet(0) || !ring_path(name) || unlink(name) != 0)
+			_exit(1);
+		for (uint64_t i = 1; i < 300 && span(i); i++)
+			pause_ms(10);
+		comfymon_stop(0);
+		_exit(strstr(comfymon_off_reason(), "removed") == NULL);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+	stop();
+}
+
 TEST(stop_hands_over_what_is_there_within_its_time)
 {
 	server_open();
@@ -620,6 +748,9 @@ main(void)
 	RUN(a_full_ring_without_a_collector_drops_the_newest_and_counts);
 	RUN(connects_when_a_collector_comes_and_sleeps_while_there_is_nothing);
 	RUN(turns_off_when_the_host_closes_descriptors_it_does_not_know);
+	RUN(touches_nothing_that_the_host_has_put_in_its_descriptors_place);
+	RUN(takes_its_lock_again_when_the_host_has_opened_and_closed_the_ring);
+	RUN(turns_off_when_its_file_is_gone);
 	RUN(stop_hands_over_what_is_there_within_its_time);
 	RUN(stop_ends_as_soon_as_all_is_stored);
 	rmdir(dir);
