@@ -122,6 +122,12 @@ enum wire_tag {
 	WIRE_TAG_I32 = 2,  /* metric; value = int32 */
 	WIRE_TAG_F64 = 3,  /* metric; value = 0, 8 bytes of IEEE 754 follow */
 };
+/*
+ * Kinds to come have sizes already, so that a reader steps over what it does not
+ * know: 4..7 are followed by 8 bytes, 8..15 by `value` bytes padded to 8.  Their
+ * key is a string id; what else they name is not in an older reader's dictionary.
+ */
+#define WIRE_TAG_KINDS      4u
 #define WIRE_TAG_KEY_MASK   0x0fffffffu
 #define WIRE_TAG_KIND_SHIFT 28
 
@@ -141,7 +147,8 @@ enum wire_tag {
  *    4  u16 version (1)       6  u16 status (STORED_*)
  *    8  probe id [16]
  *   24  u64 end   everything before it is committed; resume exactly here
- *   32  u32 crc32c with this field 0      36  u32 0
+ *   32  u32 crc32c of the whole body with this field 0      36  u32 0
+ *   40  what a newer collector may add, passed over
  */
 #define STORED_MAGIC     "CMS1"
 #define STORED_BYTES     40u

@@ -86,25 +86,15 @@ wire_span_put(uint8_t *p, const struct wire_span *s)
 static uint32_t
 tag_bytes(const uint8_t *p, uint32_t left)
 {
-	uint32_t n = 8;
+	uint32_t kind, n;
 
 	if (left < 8)
 		return 0;
-	switch (wire_get32(p) >> WIRE_TAG_KIND_SHIFT) {
-	case WIRE_TAG_STR:
-	case WIRE_TAG_I32:
-		break;
-	case WIRE_TAG_TEXT:
-		if (wire_get32(p + 4) > FRAME_TEXT_MAX_BYTES)
-			return 0;
-		n += (uint32_t)WIRE_ALIGN8(wire_get32(p + 4));
-		break;
-	case WIRE_TAG_F64:
-		n += 8;
-		break;
-	default:
+	kind = wire_get32(p) >> WIRE_TAG_KIND_SHIFT;
+	if ((kind == WIRE_TAG_TEXT && wire_get32(p + 4) > FRAME_TEXT_MAX_BYTES) ||
+	    (kind >= 8 && wire_get32(p + 4) > left))
 		return 0;
-	}
+	n = wire_tag_bytes(p);
 	return n <= left ? n : 0;
 }
 
@@ -153,16 +143,21 @@ wire_span_get(const uint8_t *p, size_t n, struct wire_span *out, struct wire_err
 bool
 wire_tag_next(const struct wire_span *s, uint32_t *at, struct wire_tag_view *out)
 {
-	if (*at >= s->tag_bytes)
-		return false;
-
 	const uint8_t *p = s->tags + *at;
-	uint32_t word = wire_get32(p), value = wire_get32(p + 4);
+	uint32_t word, value;
 
+	for (;; p = s->tags + *at) {
+		if (*at >= s->tag_bytes)
+			return false;
+		*at += wire_tag_bytes(p);
+		word = wire_get32(p);
+		if (word >> WIRE_TAG_KIND_SHIFT < WIRE_TAG_KINDS)
+			break;
+	}
+	value = wire_get32(p + 4);
 	memset(out, 0, sizeof *out);
 	out->kind = (enum wire_tag)(word >> WIRE_TAG_KIND_SHIFT);
 	out->key = word & WIRE_TAG_KEY_MASK;
-	*at += 8;
 	switch (out->kind) {
 	case WIRE_TAG_STR:
 		out->str = value;
@@ -170,7 +165,6 @@ wire_tag_next(const struct wire_span *s, uint32_t *at, struct wire_tag_view *out
 	case WIRE_TAG_TEXT:
 		out->text = (const char *)p + 8;
 		out->text_bytes = value;
-		*at += (uint32_t)WIRE_ALIGN8(value);
 		break;
 	case WIRE_TAG_I32:
 		out->i32 = (int32_t)value;
@@ -178,7 +172,6 @@ wire_tag_next(const struct wire_span *s, uint32_t *at, struct wire_tag_view *out
 		break;
 	case WIRE_TAG_F64:
 		memcpy(&out->f64, p + 8, 8);
-		*at += 8;
 		break;
 	}
 	return true;

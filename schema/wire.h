@@ -130,7 +130,20 @@ struct wire_tag_view {
 	uint32_t text_bytes;
 };
 
-/* Step through checked tags: *at starts at 0; false at the end. */
+/* Bytes of a checked tag with what follows it. */
+static inline uint32_t
+wire_tag_bytes(const uint8_t *tag)
+{
+	uint32_t kind = wire_get32(tag) >> WIRE_TAG_KIND_SHIFT;
+
+	if (kind == WIRE_TAG_STR || kind == WIRE_TAG_I32)
+		return 8;
+	if (kind == WIRE_TAG_TEXT || kind >= 8)
+		return 8 + (uint32_t)WIRE_ALIGN8(wire_get32(tag + 4));
+	return 16;
+}
+
+/* Step through checked tags of kinds that we know: *at starts at 0; false at the end. */
 bool wire_tag_next(const struct wire_span *s, uint32_t *at, struct wire_tag_view *out);
 
 /* A writer of tags into a caller's buffer. When the buffer is full the tag is left out and counted.

@@ -114,33 +114,23 @@ recorded_tag(
 		t->metric = true;
 		t->number = (int32_t)wire_get32(p + 4);
 		return true;
-	default:
+	case WIRE_TAG_F64:
 		t->metric = true;
 		memcpy(&t->number, p + 8, 8);
 		*keep = isfinite(t->number);
 		return true;
+	default: /* a newer probe's */
+		*keep = false;
+		return true;
 	}
 	return key->role == ROLE_PLAIN || special_value(v, key, &t->value, keep);
-}
-
-static inline uint32_t
-tag_step(const uint8_t *p)
-{
-	switch (wire_get32(p) >> WIRE_TAG_KIND_SHIFT) {
-	case WIRE_TAG_TEXT:
-		return 8 + (uint32_t)WIRE_ALIGN8(wire_get32(p + 4));
-	case WIRE_TAG_F64:
-		return 16;
-	default:
-		return 8;
-	}
 }
 
 /* What the probe recorded; of a key said twice the last value counts. */
 static bool
 recorded_tags(struct spanview *v, const uint8_t *p, uint32_t bytes)
 {
-	for (const uint8_t *end = p + bytes; p < end; p += tag_step(p)) {
+	for (const uint8_t *end = p + bytes; p < end; p += wire_tag_bytes(p)) {
 		struct entry *e = view_entry(v, wire_get32(p) & WIRE_TAG_KEY_MASK);
 		struct span_tag t;
 		bool keep = true;

@@ -176,20 +176,9 @@ dict_mark(struct dict *d, const uint8_t *rec, uint32_t length)
 		uint32_t word = wire_get32(p), value = wire_get32(p + 4);
 
 		mark(d, word & WIRE_TAG_KEY_MASK);
-		p += 8;
-		switch (word >> WIRE_TAG_KIND_SHIFT) {
-		case WIRE_TAG_STR:
+		if (word >> WIRE_TAG_KIND_SHIFT == WIRE_TAG_STR)
 			mark(d, value);
-			break;
-		case WIRE_TAG_TEXT:
-			p += WIRE_ALIGN8(value);
-			break;
-		case WIRE_TAG_F64:
-			p += 8;
-			break;
-		default:
-			break;
-		}
+		p += wire_tag_bytes(p);
 	}
 }
 
