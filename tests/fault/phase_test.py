@@ -7,9 +7,7 @@ Needs a build with -DFAULT=ON (preset `fault`): the marks of schema/fault.h.
 from __future__ import annotations
 
 import os
-import random
 import signal
-import subprocess
 import sys
 import time
 import unittest
@@ -18,12 +16,11 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support.arena import Arena  # noqa: E402
 from support.content import LOOSE, STRICT, Rules, Span  # noqa: E402
-from support.fake_datadog import FakeDatadog  # noqa: E402
-from support.harness import Agent, HarnessError, wait_until  # noqa: E402
-from support.ledger import Ledger, Report  # noqa: E402
+from support.harness import HarnessError  # noqa: E402
+from support.probe import seed_of  # noqa: E402
 from support.script import Act  # noqa: E402
-from support.probe import Probes, seed_of  # noqa: E402
 from support import wire  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
@@ -31,8 +28,6 @@ HITS = int(os.environ.get("COMFYMON_HITS", 24))    # wanted in every phase
 LEAST = 20                                          # fewer than this in a phase fails the run
 PHASES = ("reserve/publish", "commit/stored", "reply/record", "salvage/unlink")
 TRAFFIC = ("--traces", "1000000", "--spans", "7", "--tags", "3", "--jobs", "--rate", "1500", "--ring-bytes", "8000000")
-
-
 LOST = "acked but never delivered"
 TWICE = "delivered more than once"
 
@@ -69,85 +64,42 @@ def inside(kills: Counter, phase: str) -> int:
     return kills[phase, "enter"] + kills[phase, "inside"]
 
 
-class Arena:
-    """One ledger, fake Datadog, collector and crowd of probes; the broken thing, if any, is for all."""
+class Marked(Arena):
+    """An arena of a FAULT build: every mark is logged, one thing may be broken, kills are aimed."""
 
     def __init__(self, seed: int, breaks: Optional[str] = None, rules: Rules = LOOSE) -> None:
-        self.random = random.Random(seed)
-        self.ledger = Ledger(rules=rules)
-        self.dd = FakeDatadog(rules=rules, compact=True)
-        self.agent = Agent(self.dd.url)
+        super().__init__(seed, rules=rules)
         self.log = self.agent.dirs.base / "phases"
-        self.env = {"COMFYMON_FAULT_LOG": str(self.log)}
+        self.marks = {"COMFYMON_FAULT_LOG": str(self.log)}
         if breaks:
-            self.env["COMFYMON_BREAK"] = breaks
-        self.agent.env.update(self.env)
-        self.probes = Probes(self.agent, self.ledger, seed)
-
-    def __enter__(self) -> "Arena":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.probes.close()
-        self.agent.close()
-        self.dd.close()
+            self.marks["COMFYMON_BREAK"] = breaks
+        self.calm.update(self.marks)
 
     def aim(self, phase: str, reach: int) -> Dict[str, str]:
+        """Death at one of the first `reach` marks of the phase."""
         return {"COMFYMON_KILL_AT": f"{phase}:{self.random.randint(1, reach)}",
                 "COMFYMON_KILL_PAUSE_MS": str(self.random.choice((0, 0, 2, 10)))}
 
-    def start_calm(self) -> None:
-        """Start the collector without a kill in store for it."""
-        for name in ("COMFYMON_KILL_AT", "COMFYMON_KILL_PAUSE_MS"):
-            self.agent.env.pop(name, None)
-        if self.agent.process is None or self.agent.returncode is not None:
-            self.agent.start()
-
-    def agent_dies(self, phase: str, reach: int, timeout: float = 4.0) -> None:
-        """Start the collector, which is to die at one of the first `reach` marks of a phase."""
-        self.agent.env.update(self.aim(phase, reach))
+    def agent_dies(self, phase: str, reach: int) -> None:
         if phase == "reply/record" and self.random.random() < 0.3:
             self.dd.script(Act(status=503, retry_after="1"))
-        self.agent.start(wait=False)
-        process = self.agent.process
-        assert process is not None
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.agent.kill9(self.ledger)
-            return
-        end = time.monotonic_ns()
-        if process.returncode != -signal.SIGKILL:
-            raise HarnessError(f"the agent ended with {process.returncode}:\n{self.agent.log_tail()}")
-        self.ledger.killed(end - 50_000_000, end)
+        self.lets_die(self.aim(phase, reach))
 
     def probe_dies(self, reach: int) -> None:
-        """A probe that is to die at one of the first `reach` marks between reserve and publish."""
         process = self.probes.spawn(*TRAFFIC[:-4], "--rate", "0", "--ring-bytes", "2000000",
-                                    env={**self.env, **self.aim("reserve/publish", reach)})
+                                    env={**self.marks, **self.aim("reserve/publish", reach)})
         self.probes.reap(process)
         if process.returncode != -signal.SIGKILL:
             raise HarnessError(f"probe_gen ended with {process.returncode}")
 
-    def leave_rings(self, count: int) -> None:
-        """Dead probes: their rings, with spans open, are for salvage."""
-        for _ in range(count):
-            self.probes.spawn("--traces", "3", "--spans", "7", "--jobs", "--leave-open", "--kill-self-after", "15")
-        for process in list(self.probes.alive):
-            self.probes.reap(process)
 
-    def verify(self) -> Report:
-        self.start_calm()
-        return self.probes.verify(self.dd)
-
-
-def strike_publish(arena: Arena, hits: int) -> None:
+def strike_publish(arena: Marked, hits: int) -> None:
     arena.start_calm()
     while inside(kills_in(arena.log), "reserve/publish") < hits:
         arena.probe_dies(600)
 
 
-def strike_agent(arena: Arena, hits: int, phase: str, reach: int) -> None:
+def strike_agent(arena: Marked, hits: int, phase: str, reach: int) -> None:
     for _ in range(2):
         arena.probes.spawn(*TRAFFIC)
     for _ in range(hits * 4):
@@ -157,7 +109,7 @@ def strike_agent(arena: Arena, hits: int, phase: str, reach: int) -> None:
     arena.probes.kill(signal.SIGTERM, every=True)
 
 
-def strike_salvage(arena: Arena, hits: int) -> None:
+def strike_salvage(arena: Marked, hits: int) -> None:
     for _ in range(hits * 4):
         if inside(kills_in(arena.log), "salvage/unlink") >= hits:
             break
@@ -165,26 +117,19 @@ def strike_salvage(arena: Arena, hits: int) -> None:
         arena.agent_dies("salvage/unlink", 6)
 
 
-def strike_push(arena: Arena, hits: int) -> None:
+def strike_push(arena: Marked, hits: int) -> None:
     """As commit/stored, with a client that never says hello and repeats what was not confirmed."""
     trace = 0
     with PushClient(arena.agent.socket_path, arena.ledger) as client:
         for _ in range(hits):
-            arena.agent.env.update(arena.aim("commit/stored", 6))
-            arena.agent.start()
-            client.connect()
-            process = arena.agent.process
-            assert process is not None
+            arena.start_doomed(arena.aim("commit/stored", 6))
             limit = time.monotonic() + 4
-            while process.poll() is None and time.monotonic() < limit:
+            while arena.agent.returncode is None and time.monotonic() < limit:
                 trace += 1
                 client.finish(spans_of(trace, client))
-                client.pump(0.02)
-            if process.poll() is None:
-                arena.agent.kill9(arena.ledger)
-            else:
-                end = time.monotonic_ns()
-                arena.ledger.killed(end - 50_000_000, end)
+                if not client.pump(0.02) and not client.connect():
+                    time.sleep(0.02)
+            arena.dies(0)
         arena.start_calm()
         client.flush(20)
         arena.agent.drain(20)
@@ -200,7 +145,7 @@ class Phases(unittest.TestCase):
     kills: Counter = Counter()
 
     def strike(self, strike, *args, rules: Rules = LOOSE) -> None:
-        with Arena(seed_of(41), rules=rules) as arena:
+        with Marked(seed_of(41), rules=rules) as arena:
             strike(arena, HITS, *args)
             Phases.kills += kills_in(arena.log)
             report = arena.verify()
@@ -238,7 +183,7 @@ class Broken(unittest.TestCase):
     """The ledger fails when the program is wrong, or its silence proves nothing."""
 
     def fails(self, breaks: str, expected: List[str], strike, *args, rules: Rules = LOOSE) -> None:
-        with Arena(seed_of(43), breaks, rules) as arena:
+        with Marked(seed_of(43), breaks, rules) as arena:
             strike(arena, HITS // 2, *args)
             report = arena.verify()
             print(f"{breaks}: {report}"[:600], flush=True)

@@ -99,7 +99,7 @@ class Agent:
         self.dirs = dirs or Dirs()
         self.env = clean_env(self.dirs, url, env or {})
         self._args = args or []
-        self._wrapper = wrapper or []
+        self.wrapper = wrapper or []
         self.log_path = self.dirs.base / "agent.log"
         self.process: Optional[subprocess.Popen] = None
         atexit.register(self._kill_quietly)
@@ -140,7 +140,7 @@ class Agent:
         """Start; with wait, return when its socket takes connections."""
         if self.process and self.process.poll() is None:
             raise HarnessError("the agent is running already")
-        command = self._wrapper + [str(binary()), "agent"] + self._args
+        command = self.wrapper + [str(binary()), "agent"] + self._args
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 command, env=self.env, cwd=self.dirs.base, stdin=subprocess.DEVNULL, stdout=log,

@@ -33,6 +33,7 @@ class Probes:
     def __init__(self, agent: Agent, ledger: Ledger, seed: int = 1) -> None:
         self.agent = agent
         self.ledger = ledger
+        self.env = dict(agent.env)      # as it is now: what is done to the collector later is not for probes
         self.random = random.Random(seed)
         self.alive: List[subprocess.Popen] = []
         self.ended = 0
@@ -46,7 +47,7 @@ class Probes:
         path.touch()
         command = [str(generator()), *(args or (*TRAFFIC, "--rate", "2000")), "--ledger", str(path),
                    "--seed", str(self.random.getrandbits(31) | 1)]
-        process = subprocess.Popen(command, env={**self.agent.env, **(env or {})}, stdin=subprocess.DEVNULL,
+        process = subprocess.Popen(command, env={**self.env, **(env or {})}, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.alive.append(process)
         return process
