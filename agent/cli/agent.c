@@ -102,6 +102,24 @@ is_replaced(void *ctx)
 	return h->replaced;
 }
 
+/* SIGHUP: the log may have been rotated away. */
+static void
+reopen_log(void *ctx)
+{
+	const struct host *h = ctx;
+	const char *path = config_string(h->cli->config, OPT_LOG_FILE);
+
+	if (path[0] == '\0')
+		return;
+
+	enum err rv = log_open(path);
+
+	if (rv == E_OK)
+		log_info("log_reopened path=%s", path);
+	else
+		log_error("log_not_reopened path=%s error=\"%s\"", path, err_text(rv));
+}
+
 static void
 fill_options(const struct cli *c, struct service_options *o)
 {
@@ -138,6 +156,7 @@ verb_agent(struct cli *c)
 	struct service_options o = { .ctx = &host,
 		.ready = start_control,
 		.stopping = stop_control,
+		.reload = reopen_log,
 		.enough = is_replaced };
 	struct service_holder holder = { 0 };
 	uint32_t uids[UIDS_MAX];

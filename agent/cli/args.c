@@ -7,17 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/cli/args.h"
 #include "agent/cli/cli.h"
 
-enum arg_kind { ARG_FLAG, ARG_TEXT, ARG_NUMBER, ARG_SET, ARG_KEY };
-
-static const struct arg {
-	char letter; /* '*': every verb */
-	const char *name, *value, *text;
-	enum arg_kind kind;
-	size_t at;       /* offset in struct cli */
-	const char *key; /* ARG_KEY: option it sets */
-} args[] = {
+const struct arg arg_table[] = {
 	{ '*', "--json", NULL, "machine-readable output", ARG_FLAG, offsetof(struct cli, json),
 	    NULL },
 	{ '*', "--help", NULL, "this text", ARG_FLAG, offsetof(struct cli, help), NULL },
@@ -34,9 +27,9 @@ static const struct arg {
 	    ARG_TEXT, offsetof(struct cli, state), NULL },
 	{ 'x', "--text", "TEXT", "only where a name, resource or error contains it", ARG_TEXT,
 	    offsetof(struct cli, text), NULL },
-	{ 't', "--since", "TIME", "only newer than, e.g. 10m", ARG_TEXT,
+	{ 't', "--since", "TIME", "only newer than that, such as 10m", ARG_TEXT,
 	    offsetof(struct cli, since), NULL },
-	{ 'd', "--min-duration", "TIME", "only at least as long, e.g. 2s", ARG_TEXT,
+	{ 'd', "--min-duration", "TIME", "only at least as long, such as 2s", ARG_TEXT,
 	    offsetof(struct cli, min_duration), NULL },
 	{ 'l', "--limit", "N", "at most so many (default 50)", ARG_NUMBER,
 	    offsetof(struct cli, limit), NULL },
@@ -56,6 +49,8 @@ static const struct arg {
 	    offsetof(struct cli, all), NULL },
 	{ 'g', "--tags", NULL, "with the tags of each span", ARG_FLAG, offsetof(struct cli, tags),
 	    NULL },
+	{ 'M', "--man", NULL, "the whole manual page, in mdoc", ARG_FLAG, offsetof(struct cli, man),
+	    NULL },
 	{ 'y', "--yes", NULL, "do not ask", ARG_FLAG, offsetof(struct cli, yes), NULL },
 	{ 'm', "--memory-limit", "SIZE", "of ComfyUI and its children: 2G, 80% or none", ARG_KEY, 0,
 	    "run.memory_limit" },
@@ -67,7 +62,7 @@ static const struct arg {
 	{ 'o', "--out", "FILE", "write there instead of standard output", ARG_TEXT,
 	    offsetof(struct cli, out), NULL },
 };
-#define ARG_COUNT (sizeof args / sizeof args[0])
+const size_t arg_count = sizeof arg_table / sizeof arg_table[0];
 
 static int
 usage(const char *what, const char *which)
@@ -80,11 +75,12 @@ usage(const char *what, const char *which)
 static const struct arg *
 find_arg(const char *text, size_t n, const struct verb *verb)
 {
-	for (size_t i = 0; i < ARG_COUNT; i++) {
-		if (strlen(args[i].name) != n || strncmp(args[i].name, text, n) != 0)
+	for (size_t i = 0; i < arg_count; i++) {
+		if (strlen(arg_table[i].name) != n || strncmp(arg_table[i].name, text, n) != 0)
 			continue;
-		if (args[i].letter == '*' || verb == NULL || strchr(verb->options, args[i].letter))
-			return &args[i];
+		if (arg_table[i].letter == '*' || verb == NULL ||
+		    strchr(verb->options, arg_table[i].letter))
+			return &arg_table[i];
 	}
 	return NULL;
 }
@@ -158,8 +154,8 @@ take_option(struct cli *c, const struct verb *verb, int argc, char **argv, int *
 	return apply(c, a, argv[++*i]);
 }
 
-static const struct verb *
-find_verb(const char *name)
+const struct verb *
+args_verb(const char *name)
 {
 	for (size_t i = 0; i < verb_count; i++)
 		if (strcmp(verb_table[i].name, name) == 0)
@@ -188,7 +184,7 @@ args_parse(struct cli *c, int argc, char **argv, const struct verb **verb)
 			c->help = true;
 		else if (strncmp(argv[i], "--", 2) == 0)
 			rv = take_option(c, *verb, argc, argv, &i);
-		else if (*verb == NULL && (*verb = find_verb(argv[i])) == NULL)
+		else if (*verb == NULL && (*verb = args_verb(argv[i])) == NULL)
 			rv = usage("unknown verb", argv[i]);
 		else if (c->verb == NULL)
 			c->verb = argv[i];
@@ -208,36 +204,4 @@ args_parse(struct cli *c, int argc, char **argv, const struct verb **verb)
 	    strcmp(c->color, "never") != 0)
 		return usage("--color takes auto, always or never", c->color);
 	return CLI_OK;
-}
-
-void
-args_help(FILE *f, const struct verb *verb)
-{
-	if (verb == NULL) {
-		fputs("comfymon - ComfyUI made visible in Datadog\n\nusage: comfymon VERB "
-		      "[options]\n\n",
-		    f);
-		for (size_t i = 0; i < verb_count; i++)
-			fprintf(f, "  %-10s %-4s %s\n", verb_table[i].name,
-			    verb_table[i].argument != NULL ? verb_table[i].argument : "",
-			    verb_table[i].text);
-		fputs("\noptions of every verb\n", f);
-	} else {
-		fprintf(f, "usage: comfymon %s%s%s [options]\n\n%s\n\n", verb->name,
-		    verb->argument != NULL ? " " : "", verb->argument != NULL ? verb->argument : "",
-		    verb->text);
-	}
-	for (size_t i = 0; i < ARG_COUNT; i++) {
-		char left[48];
-
-		if (args[i].letter != '*' &&
-		    (verb == NULL || strchr(verb->options, args[i].letter) == NULL))
-			continue;
-		snprintf(left, sizeof left, "%s%s%s", args[i].name,
-		    args[i].value != NULL ? " " : "", args[i].value != NULL ? args[i].value : "");
-		fprintf(f, "  %-22s %s\n", left, args[i].text);
-	}
-	fputs("\nexit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 nothing to "
-	      "ask, 4 failed\n",
-	    f);
 }

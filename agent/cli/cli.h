@@ -32,7 +32,7 @@ struct cli {
 	const char *config_file;
 	const char *sets[32];
 	size_t set_count;
-	bool json, help, yes, copy, autostarted, print_default, print_schema, all, tags;
+	bool json, help, yes, copy, autostarted, print_default, print_schema, all, tags, man;
 	const char *color, *comfyui, *node, *state, *text, *since, *min_duration, *out;
 	long limit, pid;
 	bool survive, no_agent;
@@ -41,17 +41,25 @@ struct cli {
 
 struct verb {
 	const char *name;
-	const char *argument; /* NULL none, "ID" required, "[FILE]" optional */
-	const char *options;  /* letters of args.c besides the common ones */
-	const char *text;
+	const char *argument;    /* NULL none, "ID" required, "[FILE]" optional */
+	const char *options;     /* letters of args.c besides the common ones */
+	const char *text, *more; /* a line; a paragraph */
 	int (*run)(struct cli *c);
 };
 extern const struct verb verb_table[];
 extern const size_t verb_count;
 
+struct exit_text {
+	enum cli_exit code;
+	const char *text;
+};
+extern const struct exit_text exit_table[];
+extern const size_t exit_count;
+
 /* args.c: fills c; a usage error prints one line on stderr and returns CLI_USAGE. */
 int args_parse(struct cli *c, int argc, char **argv, const struct verb **verb);
-void args_help(FILE *f, const struct verb *verb); /* NULL: the whole program */
+/* manual.c: verb NULL is the whole program. */
+void args_help(const struct cli *c, FILE *f, const struct verb *verb);
 
 /* client.c: one request to the control socket. E_NOTFOUND: nobody listens. */
 MUST_CHECK enum err client_get(const struct cli *c, const char *method, const char *target,
@@ -81,3 +89,4 @@ int verb_uninstall(struct cli *c);
 int verb_purge(struct cli *c);
 int verb_verify(struct cli *c);
 int verb_export(struct cli *c);
+int verb_help(struct cli *c);

@@ -22,9 +22,11 @@ main(int argc, char **argv)
 	if (rv != CLI_OK)
 		return rv;
 	if (c.help) {
-		args_help(stdout, verb);
+		args_help(&c, stdout, verb);
 		return CLI_OK;
 	}
+	if (verb->run == verb_help) /* a broken configuration must not take it away */
+		return verb_help(&c);
 
 	enum err e = config_load(c.config_file, c.sets, c.set_count, &c.config, error);
 

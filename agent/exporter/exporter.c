@@ -164,9 +164,11 @@ finish(struct exporter *e, struct line *l, const struct outcome *o)
 	next = rest > 0 ? clock_real_ns() + rest * NS_PER_MS : 0;
 	settle(l, v, o, next);
 	/* once for each kind of failure in a row; the rest is counted */
-	if (v == VERDICT_SENT)
+	if (v == VERDICT_SENT) {
+		if (l->logged != 0)
+			log_info("delivery_resumed destination=%s", l->options.name);
 		l->logged = 0;
-	else if (v != VERDICT_SPLIT && l->logged != o->status) {
+	} else if (v != VERDICT_SPLIT && l->logged != o->status) {
 		l->logged = o->status;
 		log_warn("delivery_failed destination=%s status=%d error=\"%s\" retry_ms=%llu",
 		    l->options.name, o->status,

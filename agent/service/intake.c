@@ -129,6 +129,7 @@ store_hello(struct pipeline *p, struct pending *n)
 	if ((e = pipeline_probe_known(p, &row, &known)) != E_OK)
 		return e;
 	reply_with(n, known, STORED_OK);
+	log_info("probe_hello pid=%llu", (unsigned long long)h.pid);
 	return E_OK;
 }
 

@@ -226,7 +226,11 @@ service_run(const struct service_options *o, struct service_holder *holder)
 		    (unsigned long long)((clock_mono_ns() - began) / NS_PER_MS));
 		wait_for_end(s, &set);
 	}
+	began = clock_mono_ns();
 	close_rooms(s);
+	if (s->ready)
+		log_info("stopped stop_ms=%llu",
+		    (unsigned long long)((clock_mono_ns() - began) / NS_PER_MS));
 	free(s);
 	return e;
 }

@@ -148,14 +148,6 @@ class Alone(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stdout), (USAGE, ""))
                 self.assertIn(text, done.stderr)
 
-    def test_every_verb_has_help(self) -> None:
-        verbs = [line.split()[0] for line in run("--help", env=self.env).stdout.splitlines()
-                 if line.startswith("  ") and not line.startswith("  -")]
-        self.assertIn("doctor", verbs)
-        for verb in verbs:
-            self.assertEqual(run(verb, "--help", env=self.env).returncode, OK, verb)
-            self.assertIn(f"comfymon {verb}", run(verb, "--help", env=self.env).stdout)
-
     def test_check_shows_values_with_their_origin(self) -> None:
         config = Path(self.dir.name) / "c.json"
         config.write_text('{"store": {"cap": "2G"}} // comment')

@@ -1,0 +1,101 @@
+"""`comfymon agent` as a service: what it logs, its signals, how long its end takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+import unittest
+from pathlib import Path
+from typing import Any, Dict, List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from support.fake_datadog import FakeDatadog  # noqa: E402
+from support.harness import Agent, wait_until  # noqa: E402
+from support.script import Act  # noqa: E402
+from support.writer import Writer  # noqa: E402
+
+LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warn|info|debug) [a-z_]+( [a-z_]+=(\"[^\"]*\"|\S*))*$")
+
+
+def span(writer: Writer, trace: int) -> Dict[str, Any]:
+    return {"trace_id": trace, "span_id": trace, "parent_id": 0, "service": "shop", "name": "one", "resource": "One",
+            "type": "worker", "start": writer.now(), "duration": 1000, "error": 0, "meta": {}, "metrics": {}}
+
+
+def events(text: str) -> List[str]:
+    return [line.split()[2] for line in text.splitlines()]
+
+
+class Service(unittest.TestCase):
+    def setUp(self) -> None:
+        self.dd = FakeDatadog()
+        self.addCleanup(self.dd.close)
+
+    def agent(self, **env: str) -> Agent:
+        agent = Agent(self.dd.url, env)
+        self.addCleanup(agent.close)
+        agent.start()
+        return agent
+
+    def send(self, agent: Agent, count: int) -> None:
+        with Writer(agent.socket_path) as writer:
+            writer.finish([span(writer, i + 1) for i in range(count)])
+            writer.flush(10)
+
+    def test_the_log_has_a_line_an_event_and_none_an_item(self) -> None:
+        agent = self.agent()
+        self.send(agent, 2000)
+        agent.drain(10, received=2000)
+        self.dd.refuse()
+        self.send(agent, 1)
+        wait_until(lambda: "delivery_failed" in agent.log(), 10, "the failure in the log")
+        self.dd.reopen()
+        wait_until(lambda: "delivery_resumed" in agent.log(), 20, "the recovery in the log")
+        agent.stop()
+        text = agent.log()
+        for line in text.splitlines():
+            self.assertRegex(line, LINE)
+        self.assertEqual(events(text), ["ready", "probe_hello", "probe_hello", "delivery_failed", "delivery_resumed",
+                                        "stopping", "stopped"])
+
+    def test_the_level_decides_what_is_said(self) -> None:
+        agent = self.agent(COMFYMON_LOG_LEVEL="error")
+        self.send(agent, 3)
+        agent.stop()
+        self.assertEqual(agent.log(), "")
+
+    def test_term_and_int_end_it_and_hup_opens_the_log_anew(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            agent = self.agent()
+            os.kill(agent.pid, number)
+            wait_until(lambda: agent.returncode is not None, 10, "its end")
+            self.assertEqual(agent.returncode, 0)
+        log = agent.dirs.base / "own.log"
+        agent.env["COMFYMON_LOG_FILE"] = str(log)
+        agent.start()
+        log.rename(log.with_suffix(".1"))
+        os.kill(agent.pid, signal.SIGHUP)
+        wait_until(lambda: log.exists() and "log_reopened" in log.read_text(), 10, "the new log")
+        self.assertEqual(agent.returncode, None)
+        self.assertEqual(agent.stop(), 0)
+        self.assertEqual(events(log.read_text()), ["log_reopened", "stopping", "stopped"])
+
+    def test_its_end_waits_for_a_far_end_that_hangs_no_longer_than_drain(self) -> None:
+        self.dd.always(Act(mode="hang"))
+        agent = self.agent(COMFYMON_DRAIN="1s", COMFYMON_AGENT_TIMEOUT="60s")
+        self.send(agent, 1)
+        wait_until(lambda: agent.status()["signals"]["trace"]["in_flight"] == 1, 10, "the request")
+        began = time.monotonic()
+        self.assertEqual(agent.stop(15), 0)
+        self.assertLess(time.monotonic() - began, 5)
+        self.dd.clear()
+        agent.start()
+        agent.drain(20, received=1)
+        self.assertEqual(agent.status()["signals"]["trace"]["sent"], 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
