@@ -12,8 +12,10 @@
  * Any error inside a transaction: call rollback, nothing of it happened; only
  * E_EXISTS, E_GAP, E_NOTFOUND, E_INVAL and E_BUSY leave it usable as it was, and
  * E_FULL of raw_put when commit then says E_OK.  A call outside a transaction is
- * a transaction of its own.  After E_IO or E_CORRUPT the next begin opens the file
- * anew, or moves it aside and salvages it; ids of rows stay what they were.
+ * a transaction of its own.  A commit that failed has not happened for whoever
+ * goes on with the store; for who opens it anew it may have, as with any death
+ * before the answer.  After E_CORRUPT the next begin moves the file aside and
+ * salvages it; ids of rows stay what they were, some rows may be gone.
  *
  * Identity, per signal, in one snapshot: received = sent + sampled_out + queued
  * + in_flight + dropped{} + rejected{}; the unit is finished or unfinished

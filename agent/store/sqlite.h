@@ -3,8 +3,8 @@
  * between its files.  One connection, the owner's thread only.
  *
  * A failed statement inside a transaction leaves the store as it is until
- * rollback; `damaged` and `suspect` ask the next begin to move the file aside
- * or to open it anew.
+ * rollback; `damaged` asks the next begin to move the file aside, `suspect` to
+ * make sure that nothing of a failed commit is left in the log.
  */
 #pragma once
 
@@ -43,7 +43,7 @@ struct sqlite_store {
 	struct ballast ballast;
 	uint64_t free_checked_ns;
 	bool disk_low;
-	uint32_t recoveries; /* attempts to reopen since the last good commit */
+	uint32_t quarantines; /* since the last good commit */
 };
 
 static inline struct sqlite_store *

@@ -4,9 +4,27 @@
  */
 #include "agent/store/sqlite.h"
 
-#define RECOVERIES_MAX 8
+#define QUARANTINES_MAX 8 /* in a row, without a commit between */
 
-/* After damage or a failed write the file is opened anew before it is trusted again. */
+/*
+ * After a failed write.  The log may hold a whole transaction whose commit was
+ * reported as failed; opening the file anew would replay it, and the caller would
+ * do the same work twice.  So the connection stays, and what it knows to be
+ * committed goes into the database before the log is cut to nothing.
+ */
+static enum err
+cut_log(struct sqlite_store *s)
+{
+	int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+
+	if (rc != SQLITE_OK)
+		return sq_fail(s, rc);
+	s->suspect = false;
+	s->wal_pages = 0;
+	return E_OK;
+}
+
+/* After damage or a failed write: make the file one that can be trusted again. */
 static enum err
 recover(struct sqlite_store *s)
 {
@@ -15,16 +33,22 @@ recover(struct sqlite_store *s)
 
 	if (!s->damaged && !s->suspect && s->db != NULL)
 		return E_OK;
-	if (s->memory || s->recoveries >= RECOVERIES_MAX)
-		return common_fail(&s->c, E_IO, "the buffer cannot be opened again");
-	s->recoveries++;
-	if (s->damaged)
-		return quarantine(s, &report);
-	sqlite_detach(s, true);
-	e = sqlite_attach(s, NULL);
-	if (e == E_CORRUPT)
-		return quarantine(s, &report);
-	return e;
+	if (s->memory)
+		return common_fail(&s->c, E_IO, "the copy in memory cannot be used any more");
+	if (s->db != NULL && !s->damaged) {
+		e = cut_log(s);
+		if (!s->damaged)
+			return e;
+	}
+	if (s->quarantines >= QUARANTINES_MAX)
+		return common_fail(&s->c, E_CORRUPT, "the buffer is damaged again and again");
+	if (s->db == NULL && !s->damaged) {
+		e = sqlite_attach(s, NULL);
+		if (e != E_CORRUPT)
+			return e;
+	}
+	s->quarantines++;
+	return quarantine(s, &report);
 }
 
 enum err
@@ -59,7 +83,7 @@ sqlite_commit(struct store *st)
 	if (e != E_OK)
 		return e;
 	common_commit(&s->c);
-	s->recoveries = 0;
+	s->quarantines = 0;
 	if (s->wal_pages > 2 * STORE_CHECKPOINT) /* maintain has not come: bound the file */
 		sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	return E_OK;
