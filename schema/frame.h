@@ -234,6 +234,8 @@ enum wire_tag {
 #define RUN_CONTROL_NAME "control.sock"
 #define RUN_RING_PREFIX  "ring-"
 #define RUN_RING_SUFFIX  ".cm"
+#define RUN_NEW_PREFIX   "new-"
+#define RUN_NEW_SUFFIX   ".tmp"
 
 /*
  * Bundle (CMC1): traces of one probe as the database keeps them, both as a

@@ -23,6 +23,8 @@ arena_init(struct arena *a, uint64_t bytes)
 
 	memset(a, 0, sizeof *a);
 	a->max_strings = (uint32_t)(bytes / ENTRY_AVERAGE_BYTES);
+	if (a->max_strings > ARENA_IDS_MAX)
+		a->max_strings = ARENA_IDS_MAX;
 	while (slots < 2 * a->max_strings)
 		slots *= 2;
 	a->table_mask = slots - 1;

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define ARENA_IDS_MAX 65535u
+
 struct ring;
 
 struct arena {

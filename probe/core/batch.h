@@ -14,7 +14,7 @@
 #include "probe/core/arena.h"
 #include "probe/core/ring.h"
 
-#define BATCH_ID_MAX 65536u /* ids beyond it are never given out (arena.h) */
+#define BATCH_ID_MAX (ARENA_IDS_MAX + 1) /* it and ids beyond it are never given out */
 
 struct batch_reader {
 	struct ring *ring;

@@ -142,7 +142,7 @@ ring_create(struct ring *r, const struct ring_plan *plan, char *reason, size_t c
 	ident_random(r->probe_id, sizeof r->probe_id);
 	for (unsigned i = 0; i < FRAME_PROBE_ID_BYTES; i++)
 		snprintf(hex + 2 * i, 3, "%02x", r->probe_id[i]);
-	snprintf(temp, sizeof temp, "new-%s.tmp", hex);
+	snprintf(temp, sizeof temp, RUN_NEW_PREFIX "%s" RUN_NEW_SUFFIX, hex);
 	snprintf(r->name, sizeof r->name, RING_NAME_FORMAT, hex);
 
 	int fd = openat(r->dir_fd, temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);

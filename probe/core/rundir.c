@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,14 @@ rundir_cgroup_limit(void)
 	}
 }
 
+/* A ring, or one that is being made. */
+static bool
+is_ring(const char *name)
+{
+	return strncmp(name, RUN_RING_PREFIX, sizeof RUN_RING_PREFIX - 1) == 0 ||
+	       strncmp(name, RUN_NEW_PREFIX, sizeof RUN_NEW_PREFIX - 1) == 0;
+}
+
 /* Bytes of all rings here, and how many of them are children's. */
 static uint64_t
 rings_here(int dir_fd, int *children)
@@ -145,7 +154,7 @@ rings_here(int dir_fd, int *children)
 		return 0;
 	}
 	while ((e = readdir(dir)) != NULL) {
-		if (strncmp(e->d_name, RUN_RING_PREFIX, sizeof RUN_RING_PREFIX - 1) != 0 ||
+		if (!is_ring(e->d_name) ||
 		    fstatat(dir_fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
 		    !S_ISREG(st.st_mode))
 			continue;

@@ -162,7 +162,9 @@ forget_stored(struct sender *s, uint64_t end)
 static int
 heed(struct sender *s, const struct wire_stored *w, uint64_t now)
 {
-	if (memcmp(w->probe_id, s->ring->probe_id, sizeof w->probe_id) != 0 || w->end > head_of(s))
+	/* An end inside a word is no end of a record, and words there would be read in two. */
+	if (memcmp(w->probe_id, s->ring->probe_id, sizeof w->probe_id) != 0 ||
+	    w->end > head_of(s) || w->end % 8 != 0)
 		return -1;
 	if (s->line == LINE_HELLO) {
 		release(s, w->end);

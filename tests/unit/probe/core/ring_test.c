@@ -327,6 +327,39 @@ TEST(a_span_with_an_unknown_string_is_left_out_alone)
 	unmake();
 }
 
+TEST(the_last_id_of_a_full_arena_can_be_sent)
+{
+	struct ring_plan plan = {
+		.dir_fd = dir_fd, .file_bytes = 4u << 20, .slot_count = 8, .arena_bytes = 2u << 20
+	};
+	struct wire_span s = { .trace_lo = 1, .span_id = 2 };
+	uint32_t length = RECORD_HEADER_BYTES + WIRE_SPAN_FIXED_BYTES, hash, id;
+	char text[16], reason[200] = "";
+	uint64_t from = 0, position;
+	struct wire_batch b;
+	uint8_t *p;
+
+	REQUIRE(ring_create(&ring, &plan, reason, sizeof reason) == 0);
+	REQUIRE(arena_init(&arena, plan.arena_bytes) == 0);
+	arena_attach(&arena, &ring);
+	batch_reader_init(&reader, &ring, &arena);
+	do {
+		size_t n = (size_t)snprintf(text, sizeof text, "%x", s.name);
+
+		arena_find(&arena, text, n, &hash);
+		id = arena_add(&arena, text, n, hash);
+		s.name = id != 0 ? id : s.name;
+	} while (id != 0);
+	CHECK(s.name > 60000); /* it was the number of ids that ended it, not the bytes */
+	p = ring_reserve(&ring, length, EVENT_SPAN, &position);
+	REQUIRE(p != NULL);
+	wire_span_put(p + RECORD_HEADER_BYTES, &s);
+	ring_publish(&ring, p, position, length, EVENT_SPAN);
+	CHECK_EQ(take(&from, 1, &b), 1);
+	CHECK_EQ(b.span_count, 1);
+	unmake();
+}
+
 TEST(batches_keep_to_their_size)
 {
 	struct wire_batch b;
@@ -427,6 +460,7 @@ main(void)
 	RUN(a_damaged_record_becomes_a_loss_and_spares_the_rest);
 	RUN(a_batch_from_before_what_is_kept_says_what_is_gone);
 	RUN(a_span_with_an_unknown_string_is_left_out_alone);
+	RUN(the_last_id_of_a_full_arena_can_be_sent);
 	RUN(batches_keep_to_their_size);
 	RUN(the_file_is_whole_locked_private_and_named_after_its_probe);
 	RUN(a_late_writer_of_a_retired_ring_harms_nobody);

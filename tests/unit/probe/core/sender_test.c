@@ -432,6 +432,19 @@ TEST(drops_a_peer_that_breaks_the_protocol_and_tries_again)
 	stop();
 }
 
+TEST(drops_a_peer_that_claims_the_middle_of_a_record)
+{
+	server_open();
+	REQUIRE(start(256 * 1024) && span(1) && span(2));
+	REQUIRE(greet(0) && read_batch());
+	REQUIRE(reply(STORED_OK, batch.end - 5));
+	CHECK(hung_up_by_probe());
+	CHECK_EQ(acknowledged(), 0);
+	REQUIRE(greet(0) && read_batch());
+	CHECK_EQ(batch.span_count, 2);
+	stop();
+}
+
 TEST(passes_over_frames_of_an_unknown_kind)
 {
 	static const uint8_t news[SP_HEADER_BYTES + 8] = { 1, 0, 0, 0, 0, 0, 0, 0, 8, 'C', 'M', 'X',
@@ -743,6 +756,7 @@ main(void)
 	RUN(keeps_few_batches_on_the_way_and_gives_every_span_once);
 	RUN(tells_a_collector_that_lost_its_data_what_is_gone);
 	RUN(drops_a_peer_that_breaks_the_protocol_and_tries_again);
+	RUN(drops_a_peer_that_claims_the_middle_of_a_record);
 	RUN(passes_over_frames_of_an_unknown_kind);
 	RUN(a_peer_that_is_silent_costs_the_host_nothing);
 	RUN(a_full_ring_without_a_collector_drops_the_newest_and_counts);
