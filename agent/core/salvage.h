@@ -27,13 +27,17 @@ struct salvage_counts {
 	uint64_t unfinished, torn;
 };
 
-/* Call fn with the path of each ring file in the run directory, at most 4096. */
+/*
+ * Call fn with the path of each ring file in the run directory, at most 4096.
+ * Removes what a process left that died while it made its ring.
+ */
 typedef void (*salvage_path_fn)(void *ctx, const char *path);
 MUST_CHECK enum err salvage_list(const char *run_dir, salvage_path_fn fn, void *ctx);
 
 /*
  * Open a ring.  E_BUSY: its owner lives (F_GETLK says so).  E_INVAL: it is no
  * ring, or its header is broken; nothing can be read.  E_NOTFOUND: gone.
+ * E_STATE: a newer version wrote it; a collector that knows it may come yet.
  */
 MUST_CHECK enum err salvage_open(const char *path, struct salvage **out);
 void salvage_free(struct salvage *s);

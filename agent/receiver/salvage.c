@@ -13,12 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/base/file.h"
+#include "agent/base/log.h"
 #include "agent/receiver/salvage_ring.h"
 
-#define LIST_MAX 4096
+#define LIST_MAX    4096
+#define SWEEP_AGE_S 60
 
 const char *
 salvage_verdict(const struct salvage_evidence *e)
@@ -38,13 +41,39 @@ salvage_verdict(const struct salvage_evidence *e)
 	return e->exited ? "exited" : "lost";
 }
 
-static bool
-is_ring_name(const char *name)
+/* E_BUSY while somebody holds a lock on it. */
+static enum err
+is_dead(int fd)
 {
-	size_t n = strlen(name), prefix = strlen(RUN_RING_PREFIX), suffix = strlen(RUN_RING_SUFFIX);
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-	return n > prefix + suffix && strncmp(name, RUN_RING_PREFIX, prefix) == 0 &&
-	       strcmp(name + n - suffix, RUN_RING_SUFFIX) == 0;
+	if (fcntl(fd, F_GETLK, &l) != 0)
+		return err_from_errno(errno);
+	return l.l_type == F_UNLCK ? E_OK : E_BUSY;
+}
+
+static bool
+is_named(const char *name, const char *prefix, const char *suffix)
+{
+	size_t n = strlen(name), p = strlen(prefix), q = strlen(suffix);
+
+	return n > p + q && strncmp(name, prefix, p) == 0 && strcmp(name + n - q, suffix) == 0;
+}
+
+/* A ring that never got its name: its maker died, as it holds no lock and has had time to take one.
+ */
+static void
+sweep(const char *path)
+{
+	struct stat st;
+	int fd;
+
+	if (file_open_read(path, &fd) != E_OK)
+		return;
+	if (is_dead(fd) == E_OK && fstat(fd, &st) == 0 && st.st_mtime + SWEEP_AGE_S < time(NULL) &&
+	    unlink(path) == 0)
+		log_info("unnamed_ring_removed path=%s", path);
+	close(fd);
 }
 
 enum err
@@ -58,25 +87,19 @@ salvage_list(const char *run_dir, salvage_path_fn fn, void *ctx)
 	if (d == NULL)
 		return err_from_errno(errno);
 	while ((entry = readdir(d)) != NULL && count < LIST_MAX) {
-		if (!is_ring_name(entry->d_name) ||
+		bool ring = is_named(entry->d_name, RUN_RING_PREFIX, RUN_RING_SUFFIX);
+
+		if ((!ring && !is_named(entry->d_name, RUN_NEW_PREFIX, RUN_NEW_SUFFIX)) ||
 		    path_join(path, sizeof path, run_dir, entry->d_name) != E_OK)
 			continue;
 		count++;
-		fn(ctx, path);
+		if (ring)
+			fn(ctx, path);
+		else
+			sweep(path);
 	}
 	closedir(d);
 	return E_OK;
-}
-
-/* E_BUSY while somebody holds a lock on it. */
-static enum err
-is_dead(int fd)
-{
-	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-	if (fcntl(fd, F_GETLK, &l) != 0)
-		return err_from_errno(errno);
-	return l.l_type == F_UNLCK ? E_OK : E_BUSY;
 }
 
 static bool
@@ -120,8 +143,11 @@ judge_header(struct salvage *s)
 	const uint8_t *f = s->file;
 	uint32_t attrs_bytes;
 
-	if (s->bytes < RING_HEADER_BYTES || memcmp(f, RING_MAGIC, 8) != 0 ||
-	    wire_get32(f + 8) != RING_VERSION)
+	if (s->bytes < RING_HEADER_BYTES || memcmp(f, RING_MAGIC, 8) != 0)
+		return E_INVAL;
+	if (wire_get32(f + 8) > RING_VERSION)
+		return E_STATE;
+	if (wire_get32(f + 8) != RING_VERSION)
 		return E_INVAL;
 	attrs_bytes = wire_get32(f + RING_OFF_ATTRS_BYTES);
 	if (attrs_bytes > FRAME_ATTRS_MAX_BYTES || !header_crc(s, attrs_bytes))

@@ -427,8 +427,12 @@ salvage_read(struct salvage *s, uint64_t from, uint64_t mono_ns, uint64_t real_n
 	 */
 	r.out = malloc(FRAME_MAX_BYTES);
 	r.ids = malloc(FRAME_MAX_BYTES / 4 * sizeof *r.ids);
-	if (r.out != NULL && r.ids != NULL)
-		e = read_all(&r, later(from, s->acknowledged));
+	from = later(from, s->acknowledged);
+	if (from > UINT64_MAX / 2)
+		e = E_INVAL; /* no stream has come that far */
+	else if (r.out != NULL && r.ids != NULL)
+		e = read_all(
+		    &r, WIRE_ALIGN8(from)); /* a stranger's batch may have ended anywhere */
 	free(r.out);
 	free(r.ids);
 	free(r.open);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/core/salvage.h"
@@ -320,6 +321,69 @@ TEST(refuses_what_is_no_ring)
 	CHECK_EQ(salvage_open(path, &s), E_NOTFOUND);
 }
 
+TEST(a_ring_of_a_newer_version_waits_for_a_collector_that_knows_it)
+{
+	struct salvage *s;
+
+	make_ring();
+	wire_put32(ring + 8, RING_VERSION + 1);
+	seal_header();
+	write_ring(FILE_BYTES);
+	CHECK_EQ(salvage_open(path, &s), E_STATE);
+	unlink(path);
+}
+
+TEST(reads_on_from_an_end_in_the_middle_of_a_word)
+{
+	struct salvage_counts c;
+	struct seen seen;
+
+	make_ring();
+	put_record(1, RECORD_PUBLISHED);
+	put_record(2, RECORD_PUBLISHED);
+	put_record(3, RECORD_PUBLISHED);
+	write_ring(FILE_BYTES);
+	CHECK_EQ(read_ring(SPAN_LENGTH - 3, &seen, &c), E_OK);
+	CHECK(seen.all_good && seen.count == 2 && seen.ids[0] == 2);
+}
+
+static void
+nothing_listed(void *ctx, const char *file)
+{
+	(void)file;
+	++*(int *)ctx;
+}
+
+static bool
+write_temporary(const char *file, time_t age)
+{
+	struct timespec times[2] = { { .tv_sec = time(NULL) - age },
+		{ .tv_sec = time(NULL) - age } };
+	int fd = open(file, O_RDWR | O_CREAT | O_EXCL, 0600);
+	bool ok = fd >= 0 && futimens(fd, times) == 0;
+
+	close(fd);
+	return ok;
+}
+
+TEST(what_a_probe_left_that_died_while_it_made_its_ring_is_swept)
+{
+	char dir[] = "/tmp/cm-sweep-XXXXXX", old[64], fresh[64], other[64];
+	int listed = 0;
+
+	REQUIRE(mkdtemp(dir) != NULL);
+	snprintf(old, sizeof old, "%s/new-0123.tmp", dir);
+	snprintf(fresh, sizeof fresh, "%s/new-4567.tmp", dir);
+	snprintf(other, sizeof other, "%s/newer.tmp", dir);
+	REQUIRE(write_temporary(old, 3600) && write_temporary(fresh, 5));
+	REQUIRE(write_temporary(other, 3600));
+	CHECK_EQ(salvage_list(dir, nothing_listed, &listed), E_OK);
+	CHECK_EQ(listed, 0);
+	CHECK(access(old, F_OK) != 0);
+	CHECK(access(fresh, F_OK) == 0); /* it may not be locked yet */
+	CHECK(unlink(fresh) == 0 && unlink(other) == 0 && rmdir(dir) == 0);
+}
+
 TEST(a_ring_with_an_owner_is_left_alone)
 {
 	struct salvage *s = NULL;
@@ -376,6 +440,9 @@ main(void)
 	RUN(a_file_cut_anywhere_is_read_as_far_as_it_goes);
 	RUN(flipped_bits_make_no_span_that_was_not_there);
 	RUN(refuses_what_is_no_ring);
+	RUN(a_ring_of_a_newer_version_waits_for_a_collector_that_knows_it);
+	RUN(reads_on_from_an_end_in_the_middle_of_a_word);
+	RUN(what_a_probe_left_that_died_while_it_made_its_ring_is_swept);
 	RUN(a_ring_with_an_owner_is_left_alone);
 	RUN(names_the_death_by_its_evidence);
 	unlink(path);
