@@ -13,9 +13,9 @@ enum destination_kind { DEST_DATADOG_AGENT, DEST_FILE, DEST_NONE };
 struct destination_options {
 	char name[64];
 	enum destination_kind kind;
-	char url[512]; /* http://host:port or unix:///path; file: path */
-	uint64_t timeout_ms;
-	uint32_t request_max_bytes; /* 8 MB for an agent */
+	char url[512];              /* http://host:port or unix:///path; file: path */
+	uint64_t timeout_ms;        /* without progress; a request that moves may take longer */
+	uint32_t request_max_bytes; /* of a body, 0: 8 MB */
 	/* identity used where a probe gave none */
 	char service[128], env[128], version[128], hostname[256];
 	char tags[1024], service_mapping[1024];
@@ -50,14 +50,23 @@ enum err exporter_start(struct exporter *e);
 void exporter_stop(struct exporter *e, uint64_t deadline_ms);
 void exporter_free(struct exporter *e);
 
+#define EXPORT_CHUNKS_MAX 64u
+
 /*
- * How many more chunks destination i would take now, by age class: 0 while its
- * circuit is open or its window is full.  *fresh says which kind it wants next
- * (fresh and backlog share the line 1:1).
+ * What destination i would take now, for one request: chunks 0 while its
+ * circuit is open, or until the results of its last request are all taken, so
+ * that a kill repeats at most one.  `bytes` of blobs fill a request; the chunk
+ * that passes it may come along.
  */
-uint32_t exporter_wants(struct exporter *e, size_t i, bool *fresh);
-/* Hand a lease over (takes what it owns). E_FULL: nothing changed. */
-MUST_CHECK enum err exporter_give(struct exporter *e, size_t i, struct lease *l);
+struct export_wish {
+	uint32_t chunks;
+	size_t bytes;
+	bool fresh; /* newest first, else oldest: they share the line 1:1, by requests */
+};
+void exporter_wants(struct exporter *e, size_t i, struct export_wish *out);
+/* Hand leases over as one request, n at most EXPORT_CHUNKS_MAX (takes what they own).  E_FULL:
+ * nothing changed.  Each gets a result of its own. */
+MUST_CHECK enum err exporter_give(struct exporter *e, size_t i, struct lease *leases, size_t n);
 /* The next settlement; E_NOTFOUND when there is none. For SPLIT see split. */
 struct export_result {
 	struct settlement s;

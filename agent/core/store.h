@@ -118,7 +118,13 @@ struct lease {
 struct settlement {
 	int64_t chunk;
 	int32_t destination;
-	enum { SETTLE_SENT, SETTLE_RETRY, SETTLE_REJECTED, SETTLE_HOLD } kind;
+	enum {
+		SETTLE_SENT,
+		SETTLE_RETRY,
+		SETTLE_REJECTED,
+		SETTLE_HOLD,
+		SETTLE_RETURN, /* it was not tried: the lease ends, the row stays as it is */
+	} kind;
 	int32_t status;            /* HTTP status, or negative curl code */
 	uint64_t next_try_real_ns; /* RETRY, HOLD */
 };

@@ -16,9 +16,12 @@
 #include "agent/exporter/payload.h"
 #include "agent/exporter/verdict.h"
 
-#define LINES_MAX 8u
-#define HOLD_MS   60000u /* a refused key or a wrong address is tried again this often */
-#define POLL_MS   (10 * 60 * 1000)
+#define LINES_MAX     8u
+#define HOLD_MS       60000u /* a refused key or a wrong address is tried again this often */
+#define POLL_MS       (10 * 60 * 1000)
+#define STALL_BYTES   1024u /* less than this within the time limit is no progress */
+#define TIMEOUT_MS    10000u
+#define EXPANSION_DEF (4 * 16)
 
 struct exporter {
 	struct line lines[LINES_MAX];
@@ -33,19 +36,6 @@ struct exporter {
 	uint64_t stop_mono_ns;
 	uint64_t random; /* the thread's own */
 };
-
-enum err
-line_identity(struct line *l)
-{
-	struct span_defaults d = { l->options.service, l->options.env, l->options.version,
-		l->options.hostname, l->options.tags, l->options.service_mapping };
-
-	if (l->identity != NULL && span_identity_is(l->identity, l->lease.probe))
-		return E_OK;
-	span_identity_free(l->identity);
-	l->identity = NULL;
-	return span_identity_new(l->lease.probe, &d, &l->identity);
-}
 
 static uint64_t
 next_random(struct exporter *e)
@@ -74,41 +64,70 @@ rest_ms(struct exporter *e, const struct line *l, enum verdict v, const struct o
 	return backoff_ms(l->failures + 1, next_random(e));
 }
 
+/* The result of one lease that was in the body. */
 static void
-settle(struct line *l, enum verdict v, const struct outcome *o, uint64_t next_real_ns)
+settle_sent(struct export_result *r, const struct lease *lease, enum verdict v, bool alone)
 {
-	struct export_result *r = &l->result;
-
-	memset(r, 0, sizeof *r);
-	r->s.chunk = l->lease.chunk.id;
-	r->s.destination = l->lease.destination;
-	r->s.status = o->status;
-	r->s.next_try_real_ns = next_real_ns;
 	switch (v) {
 	case VERDICT_SENT:
 		r->s.kind = SETTLE_SENT;
-		break;
+		return;
 	case VERDICT_RETRY:
 		r->s.kind = SETTLE_RETRY;
-		break;
+		return;
 	case VERDICT_HOLD:
 		r->s.kind = SETTLE_HOLD;
-		break;
+		return;
 	case VERDICT_REJECT:
-		r->s.kind = SETTLE_REJECTED;
-		break;
 	case VERDICT_SPLIT:
-		r->split = payload_split(&l->lease.chunk, &r->a, &r->b) == E_OK;
-		r->s.kind = SETTLE_REJECTED; /* one span that is too large for the far end */
 		break;
 	}
-	if (v == VERDICT_SENT && o->body_bytes > 0) {
-		r->agent_reply = malloc(o->body_bytes);
-		if (r->agent_reply != NULL) {
-			memcpy(r->agent_reply, o->body, o->body_bytes);
-			r->agent_reply_bytes = o->body_bytes;
+	/* Whose fault it is shows in a smaller request. */
+	r->s.kind = alone ? SETTLE_REJECTED : SETTLE_RETURN;
+	if (alone && v == VERDICT_SPLIT) /* one span cannot be split: rejected */
+		r->split = payload_split(&lease->chunk, &r->a, &r->b) == E_OK;
+}
+
+static void
+settle(struct line *l, enum verdict v, const struct outcome *o, uint64_t next_real_ns)
+{
+	for (size_t i = 0; i < l->lease_count; i++) {
+		struct export_result *r = &l->results[i];
+		const struct lease *lease = &l->leases[i];
+
+		memset(r, 0, sizeof *r);
+		r->s = (struct settlement){ .chunk = lease->chunk.id,
+			.destination = lease->destination,
+			.status = o->status,
+			.kind = SETTLE_RETURN,
+			.next_try_real_ns = next_real_ns };
+		if (l->fates[i] == FATE_GOES) {
+			settle_sent(r, lease, v, l->goes == 1);
+		} else if (l->fates[i] == FATE_TOO_LARGE) {
+			r->s.status = 413;
+			settle_sent(r, lease, VERDICT_SPLIT, true);
+		} else if (l->fates[i] == FATE_BROKEN) {
+			r->s.status = STATUS_NOT_ENCODED;
+			r->s.kind = SETTLE_REJECTED;
 		}
 	}
+	if (v != VERDICT_SENT || o->body_bytes == 0 || l->goes == 0)
+		return;
+	l->results[0].agent_reply = malloc(o->body_bytes);
+	if (l->results[0].agent_reply != NULL) {
+		memcpy(l->results[0].agent_reply, o->body, o->body_bytes);
+		l->results[0].agent_reply_bytes = o->body_bytes;
+	}
+}
+
+static uint64_t
+spans_in_body(const struct line *l)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < l->lease_count; i++)
+		n += l->fates[i] == FATE_GOES ? l->leases[i].chunk.spans : 0;
+	return n;
 }
 
 /* What the line says of itself after an outcome. Lock held. */
@@ -128,15 +147,19 @@ note(struct line *l, enum verdict v, const struct outcome *o, uint64_t rest)
 	case VERDICT_SENT:
 		s->state = DEST_OK;
 		s->sent_requests++;
-		s->sent_spans += l->lease.chunk.spans;
+		s->sent_spans += spans_in_body(l);
 		s->sent_bytes += l->body.n;
 		s->last_ok_real_ns = clock_real_ns();
 		l->failures = 0;
+		l->expansion = l->learnt;
+		l->chunk_limit =
+		    l->chunk_limit < EXPORT_CHUNKS_MAX / 2 ? 2 * l->chunk_limit : EXPORT_CHUNKS_MAX;
 		break;
 	case VERDICT_SPLIT:
 	case VERDICT_REJECT:
 		s->state = DEST_OK;
 		l->failures = 0;
+		l->chunk_limit = l->goes > 1 ? (uint32_t)l->goes / 2 : 1;
 		break;
 	case VERDICT_HOLD:
 		s->state = DEST_HOLD;
@@ -149,21 +172,21 @@ note(struct line *l, enum verdict v, const struct outcome *o, uint64_t rest)
 	}
 }
 
-/* The attempt on l->lease has ended: result out, lease freed, pipeline woken. */
+/* The request is over: results out, leases freed, pipeline woken. */
 static void
-finish(struct exporter *e, struct line *l, const struct outcome *o)
+release(struct exporter *e, struct line *l)
 {
-	enum verdict v = VERDICT_RETRY;
-	uint64_t rest, next;
+	for (size_t i = 0; i < l->lease_count; i++)
+		lease_free(&l->leases[i]);
+	l->lease_count = 0;
+	l->busy = false;
+	e->wake(e->ctx);
+}
 
-	if (o->status > 0)
-		v = verdict_of(o->status, o->body, o->body_bytes);
-	else if (o->status == STATUS_NOT_ENCODED)
-		v = VERDICT_REJECT;
-	rest = rest_ms(e, l, v, o);
-	next = rest > 0 ? clock_real_ns() + rest * NS_PER_MS : 0;
-	settle(l, v, o, next);
-	/* once for each kind of failure in a row; the rest is counted */
+/* Once for each kind of failure in a row; the rest is counted. */
+static void
+log_outcome(struct line *l, enum verdict v, const struct outcome *o, uint64_t rest)
+{
 	if (v == VERDICT_SENT) {
 		if (l->logged != 0)
 			log_info("delivery_resumed destination=%s", l->options.name);
@@ -175,48 +198,82 @@ finish(struct exporter *e, struct line *l, const struct outcome *o)
 		    o->error[0] != '\0' ? o->error : verdict_hint(o->status),
 		    (unsigned long long)rest);
 	}
-	(void)pthread_mutex_lock(&e->lock);
-	note(l, v, o, rest);
-	l->has_result = true;
-	(void)pthread_mutex_unlock(&e->lock);
-	lease_free(&l->lease);
-	l->busy = false;
-	e->wake(e->ctx);
 }
 
-/*
- * No request could be made of the chunk: without memory it is tried again, else
- * the chunk itself is broken and rejected under a status that no far end gives.
+/* The attempt on what is in the body has ended. */
+static void
+finish(struct exporter *e, struct line *l, const struct outcome *o)
+{
+	enum verdict v =
+	    o->status > 0 ? verdict_of(o->status, o->body, o->body_bytes) : VERDICT_RETRY;
+	uint64_t rest = rest_ms(e, l, v, o);
+
+	settle(l, v, o, rest > 0 ? clock_real_ns() + rest * NS_PER_MS : 0);
+	log_outcome(l, v, o, rest);
+	(void)pthread_mutex_lock(&e->lock);
+	note(l, v, o, rest);
+	l->result_at = 0;
+	l->result_count = l->lease_count;
+	(void)pthread_mutex_unlock(&e->lock);
+	release(e, l);
+}
+
+/* Nothing could be sent: what is too large is split, what is broken rejected, the rest given back.
  */
 static void
-finish_broken(struct exporter *e, struct line *l, enum err why)
+finish_unsent(struct exporter *e, struct line *l)
 {
-	struct outcome o = { .status = why == E_NOMEM ? 503 : STATUS_NOT_ENCODED,
-		.error = err_text(why),
-		.body = "",
-		.retry_after = "" };
+	const struct outcome none = { .error = "", .body = "", .retry_after = "" };
 
-	log_error("chunk_not_encoded destination=%s chunk=%lld error=\"%s\"", l->options.name,
-	    (long long)l->lease.chunk.id, err_text(why));
+	settle(l, VERDICT_SENT, &none, 0);
+	(void)pthread_mutex_lock(&e->lock);
+	l->result_at = 0;
+	l->result_count = l->lease_count;
+	(void)pthread_mutex_unlock(&e->lock);
+	release(e, l);
+}
+
+/* No request could be made for want of memory: all of it is tried again. */
+static void
+finish_no_memory(struct exporter *e, struct line *l)
+{
+	const struct outcome o = {
+		.status = 503, .error = err_text(E_NOMEM), .body = "", .retry_after = ""
+	};
+
+	for (size_t i = 0; i < l->lease_count; i++)
+		l->fates[i] = FATE_GOES;
+	l->goes = l->lease_count;
 	finish(e, l, &o);
 }
 
 static void
 begin(struct exporter *e, struct line *l)
 {
-	struct outcome o = { .error = "", .body = "", .retry_after = "" };
+	struct outcome o;
 	enum err rv;
 
 	l->busy = true;
-	if (l->options.kind == DEST_FILE) {
-		rv = file_write(l, &o);
-		if (rv == E_OK)
-			finish(e, l, &o);
-	} else {
-		rv = http_begin(l, e->multi);
+	rv = request_encode(l);
+	for (size_t i = 0; rv == E_OK && i < l->lease_count; i++)
+		if (l->fates[i] == FATE_BROKEN)
+			log_error("chunk_not_encoded destination=%s chunk=%lld", l->options.name,
+			    (long long)l->leases[i].chunk.id);
+	if (rv == E_OK && l->goes == 0) {
+		finish_unsent(e, l);
+		return;
 	}
+	if (rv == E_OK && l->options.kind == DEST_FILE) {
+		file_write(l, &o);
+		finish(e, l, &o);
+		return;
+	}
+	if (rv == E_OK)
+		rv = http_begin(l, e->multi);
+	l->moved = 0;
+	l->stall_mono_ns = clock_mono_ns() + l->options.timeout_ms * NS_PER_MS;
 	if (rv != E_OK)
-		finish_broken(e, l, rv);
+		finish_no_memory(e, l);
 }
 
 /* Move what was given to the thread's side. False when it is time to end. */
@@ -230,10 +287,11 @@ collect(struct exporter *e, bool ready[LINES_MAX], bool *stopping)
 	for (size_t i = 0; i < e->count; i++) {
 		struct line *l = &e->lines[i];
 
-		ready[i] = l->has_given && !l->busy && !stop;
+		ready[i] = l->given_count > 0 && !l->busy && !stop;
 		if (ready[i]) {
-			l->lease = l->given;
-			l->has_given = false;
+			memcpy(l->leases, l->given, l->given_count * sizeof l->given[0]);
+			l->lease_count = l->given_count;
+			l->given_count = 0;
 		}
 		busy |= l->busy;
 	}
@@ -289,6 +347,38 @@ complete(struct exporter *e)
 	}
 }
 
+/* End what does not move; how long until the next look, in ms. */
+static int
+watch_stalls(struct exporter *e, int wait_ms)
+{
+	uint64_t now = clock_mono_ns();
+
+	for (size_t i = 0; i < e->count; i++) {
+		struct line *l = &e->lines[i];
+		struct outcome o;
+		uint64_t moved;
+
+		if (!l->busy)
+			continue;
+		moved = http_moved(l);
+		if (now >= l->stall_mono_ns && moved - l->moved < STALL_BYTES) {
+			http_end(l, e->multi, CURLE_OPERATION_TIMEDOUT, &o);
+			o.error = "no progress within the time limit";
+			finish(e, l, &o);
+			continue;
+		}
+		if (now >= l->stall_mono_ns) {
+			l->moved = moved;
+			l->stall_mono_ns = now + l->options.timeout_ms * NS_PER_MS;
+		}
+
+		uint64_t left = (l->stall_mono_ns - now) / NS_PER_MS + 1;
+
+		wait_ms = left < (uint64_t)wait_ms ? (int)left : wait_ms;
+	}
+	return wait_ms;
+}
+
 static void
 run(void *arg)
 {
@@ -302,7 +392,8 @@ run(void *arg)
 				begin(e, &e->lines[i]);
 		(void)curl_multi_perform(e->multi, &running);
 		complete(e);
-		(void)curl_multi_poll(e->multi, NULL, 0, stopping ? 50 : watch_rests(e), NULL);
+		(void)curl_multi_poll(
+		    e->multi, NULL, 0, watch_stalls(e, stopping ? 50 : watch_rests(e)), NULL);
 	}
 }
 
@@ -310,8 +401,12 @@ static enum err
 line_new(struct line *l, const struct destination_options *d)
 {
 	l->options = *d;
+	if (l->options.timeout_ms == 0)
+		l->options.timeout_ms = TIMEOUT_MS;
 	l->fd = -1;
 	l->fresh_next = true;
+	l->chunk_limit = EXPORT_CHUNKS_MAX;
+	l->expansion = EXPANSION_DEF;
 	enum err rv = spanview_new(&l->view);
 
 	if (rv == E_OK && d->kind == DEST_DATADOG_AGENT)
@@ -383,14 +478,16 @@ exporter_free(struct exporter *e)
 
 		http_fini(l, e->multi);
 		file_fini(l);
-		if (l->has_given)
-			lease_free(&l->given);
-		if (l->busy)
-			lease_free(&l->lease);
-		if (l->has_result) {
-			free(l->result.a.blob);
-			free(l->result.b.blob);
-			free(l->result.agent_reply);
+		for (size_t k = 0; k < l->given_count; k++)
+			lease_free(&l->given[k]);
+		for (size_t k = 0; k < l->lease_count; k++)
+			lease_free(&l->leases[k]);
+		for (; l->result_at < l->result_count; l->result_at++) {
+			struct export_result *r = &l->results[l->result_at];
+
+			free(r->a.blob);
+			free(r->b.blob);
+			free(r->agent_reply);
 		}
 		span_identity_free(l->identity);
 		spanview_free(l->view);
@@ -401,31 +498,38 @@ exporter_free(struct exporter *e)
 	free(e);
 }
 
-uint32_t
-exporter_wants(struct exporter *e, size_t i, bool *fresh)
+void
+exporter_wants(struct exporter *e, size_t i, struct export_wish *out)
 {
 	struct line *l = &e->lines[i];
-	uint32_t wants = 0;
+	size_t body = REQUEST_TARGET_BYTES;
 
+	memset(out, 0, sizeof *out);
 	(void)pthread_mutex_lock(&e->lock);
-	if (!l->outstanding && !e->stop && clock_mono_ns() >= l->blocked_until_mono_ns)
-		wants = 1;
-	*fresh = l->fresh_next;
+	if (l->options.request_max_bytes > 0 && l->options.request_max_bytes < body)
+		body = l->options.request_max_bytes;
+	if (!l->outstanding && !e->stop && clock_mono_ns() >= l->blocked_until_mono_ns) {
+		out->chunks = l->chunk_limit;
+		out->bytes = body * 16 / l->expansion;
+	}
+	out->fresh = l->fresh_next;
 	(void)pthread_mutex_unlock(&e->lock);
-	return wants;
 }
 
 enum err
-exporter_give(struct exporter *e, size_t i, struct lease *lease)
+exporter_give(struct exporter *e, size_t i, struct lease *leases, size_t n)
 {
 	struct line *l = &e->lines[i];
 	enum err rv = E_FULL;
 
+	if (n == 0 || n > EXPORT_CHUNKS_MAX)
+		return E_INVAL;
 	(void)pthread_mutex_lock(&e->lock);
 	if (!l->outstanding && !e->stop) {
-		l->given = *lease;
-		memset(lease, 0, sizeof *lease);
-		l->has_given = l->outstanding = true;
+		memcpy(l->given, leases, n * sizeof *leases);
+		memset(leases, 0, n * sizeof *leases);
+		l->given_count = n;
+		l->outstanding = true;
 		l->fresh_next = !l->fresh_next;
 		rv = E_OK;
 	}
@@ -444,11 +548,13 @@ exporter_take(struct exporter *e, struct export_result *out)
 	for (size_t i = 0; i < e->count && rv != E_OK; i++) {
 		struct line *l = &e->lines[i];
 
-		if (!l->has_result)
+		if (l->result_at == l->result_count)
 			continue;
-		*out = l->result;
-		memset(&l->result, 0, sizeof l->result);
-		l->has_result = l->outstanding = false;
+		*out = l->results[l->result_at++];
+		if (l->result_at == l->result_count) {
+			l->result_at = l->result_count = 0;
+			l->outstanding = false;
+		}
 		rv = E_OK;
 	}
 	(void)pthread_mutex_unlock(&e->lock);

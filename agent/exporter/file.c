@@ -1,5 +1,5 @@
 /*
- * file.c - a chunk to a file as JSON lines, one a trace: appended, synced, and
+ * file.c - chunks to a file as JSON lines, one a trace: appended, synced, and
  * taken back when the disk refuses half of it.  Exporter's thread.
  */
 #include <errno.h>
@@ -10,10 +10,8 @@
 #include <unistd.h>
 
 #include "agent/exporter/line.h"
-#include "agent/exporter/payload.h"
 
-#define ROTATE_BYTES    (256ll * 1024 * 1024)
-#define BODY_KEEP_BYTES (1024u * 1024)
+#define ROTATE_BYTES (256ll * 1024 * 1024)
 
 /* A line that a crash cut short: end it, so that the next one stands alone. */
 static void
@@ -76,24 +74,17 @@ append(struct line *l)
 	return fdatasync(l->fd) == 0 ? E_OK : err_from_errno(errno);
 }
 
-enum err
+void
 file_write(struct line *l, struct outcome *out)
 {
-	enum err rv = line_identity(l);
+	enum err rv = open_file(l);
 
-	outbuf_reset(&l->body, BODY_KEEP_BYTES);
-	if (rv == E_OK)
-		rv = payload_lines(l->view, &l->lease.chunk, l->identity, &l->body);
-	if (rv != E_OK)
-		return rv;
-	rv = open_file(l);
 	if (rv == E_OK)
 		rv = append(l);
 	memset(out, 0, sizeof *out);
 	out->status = rv == E_OK ? 200 : -1;
 	out->error = rv == E_OK ? "" : err_text(rv);
 	out->retry_after = "";
-	return E_OK;
 }
 
 void

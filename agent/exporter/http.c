@@ -1,5 +1,5 @@
 /*
- * http.c - a chunk to a Datadog agent: /v0.4/traces over TCP or a Unix socket.
+ * http.c - a body to a Datadog agent: /v0.4/traces over TCP or a Unix socket.
  * Exporter's thread.  Only this file and exporter.c know libcurl.
  */
 #include <stdio.h>
@@ -7,10 +7,9 @@
 #include <strings.h>
 
 #include "agent/exporter/line.h"
-#include "agent/exporter/payload.h"
 
 #define CONNECT_TIMEOUT_MS 3000L
-#define BODY_KEEP_BYTES    (1024u * 1024)
+#define CEILING            60 /* times the stall limit: a request ends in any case */
 #define REPLY_END_BYTES    (16u * REPLY_MAX_BYTES) /* no agent's reply is that large */
 
 static size_t
@@ -92,8 +91,9 @@ http_init(struct line *l)
 }
 
 static enum err
-set_headers(struct line *l, uint32_t traces)
+set_headers(struct line *l)
 {
+	const struct probe_row *probe = l->leases[0].probe;
 	char count[48], version[80];
 	const char *const fixed[] = { "Content-Type: application/msgpack",
 		"Datadog-Meta-Lang: python", "Datadog-Meta-Lang-Interpreter: CPython",
@@ -101,9 +101,9 @@ set_headers(struct line *l, uint32_t traces)
 		"Datadog-Client-Computed-Top-Level: yes", "Expect:", version, count };
 	char language[40];
 
-	snprintf(count, sizeof count, "X-Datadog-Trace-Count: %u", traces);
-	if (!wire_attr_find(l->lease.probe->attrs, l->lease.probe->attrs_bytes, "language_version",
-		language, sizeof language))
+	snprintf(count, sizeof count, "X-Datadog-Trace-Count: %u", l->traces);
+	if (!wire_attr_find(
+		probe->attrs, probe->attrs_bytes, "language_version", language, sizeof language))
 		snprintf(language, sizeof language, "3");
 	snprintf(version, sizeof version, "Datadog-Meta-Lang-Version: %s", language);
 	curl_slist_free_all(l->headers);
@@ -135,8 +135,7 @@ set_options(struct line *l)
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
-	    (long)(l->options.timeout_ms > 0 ? l->options.timeout_ms : 10000));
+	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)(CEILING * l->options.timeout_ms));
 	curl_easy_setopt(e, CURLOPT_POST, 1L);
 	curl_easy_setopt(e, CURLOPT_POSTFIELDS, l->body.p);
 	curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)l->body.n);
@@ -153,21 +152,25 @@ set_options(struct line *l)
 enum err
 http_begin(struct line *l, CURLM *multi)
 {
-	uint32_t traces = 0;
-	enum err rv = line_identity(l);
+	enum err rv;
 
-	outbuf_reset(&l->body, BODY_KEEP_BYTES);
 	outbuf_reset(&l->reply, REPLY_MAX_BYTES);
 	l->reply_bytes = l->header_bytes = 0;
 	l->retry_after[0] = l->error[0] = '\0';
-	if (rv == E_OK)
-		rv = payload_msgpack(l->view, &l->lease.chunk, l->identity, &l->body, &traces);
-	if (rv == E_OK)
-		rv = set_headers(l, traces);
+	rv = set_headers(l);
 	if (rv != E_OK)
 		return rv;
 	set_options(l);
 	return curl_multi_add_handle(multi, l->easy) == CURLM_OK ? E_OK : E_NOMEM;
+}
+
+uint64_t
+http_moved(const struct line *l)
+{
+	curl_off_t up = 0;
+
+	(void)curl_easy_getinfo(l->easy, CURLINFO_SIZE_UPLOAD_T, &up);
+	return (uint64_t)up + l->reply_bytes + l->header_bytes;
 }
 
 void

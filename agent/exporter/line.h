@@ -1,10 +1,10 @@
 /*
- * line.h - inside of the exporter: one destination ("line") and the two ways a
- * chunk can travel on it.  The exporter's thread owns everything here but what
+ * line.h - inside of the exporter: one destination ("line") and the two ways
+ * chunks can travel on it.  The exporter's thread owns everything here but what
  * is marked.
  *
- * One chunk is outstanding per line, from exporter_give until its result has
- * been taken: so a kill repeats at most one request.
+ * One request is outstanding per line, from exporter_give until the results of
+ * all its chunks have been taken: so a kill repeats at most one request.
  */
 #pragma once
 
@@ -17,23 +17,43 @@
 #define REPLY_MAX_BYTES   (64u * 1024) /* kept of a reply's body */
 #define HEADERS_MAX_BYTES (64u * 1024) /* taken of a reply's headers, trailers included */
 
+#define REQUEST_MAX_BYTES    (8u << 20)
+#define REQUEST_TARGET_BYTES (4u << 20) /* larger ones were not faster, measured */
+
 /* The chunk could not be encoded: neither an HTTP status nor a negative curl code. */
 #define STATUS_NOT_ENCODED (-1000)
+
+/* What became of a lease when its request was made. */
+enum fate {
+	FATE_GOES,      /* it is in the body */
+	FATE_LATER,     /* no room for it any more */
+	FATE_TOO_LARGE, /* alone larger than a request may be */
+	FATE_BROKEN,    /* cannot be encoded */
+};
 
 struct line {
 	struct destination_options options;
 
 	/* guarded by the exporter's lock */
 	struct destination_status status;
-	struct lease given; /* waits for the thread */
-	bool has_given, has_result, outstanding, fresh_next;
-	struct export_result result;
+	struct lease given[EXPORT_CHUNKS_MAX]; /* wait for the thread */
+	size_t given_count;
+	struct export_result results[EXPORT_CHUNKS_MAX];
+	size_t result_count, result_at;
+	bool outstanding, fresh_next;
+	uint32_t chunk_limit; /* of a request: halved when the far end refuses one, doubled again */
+	uint32_t expansion;   /* bytes of a body for 16 bytes of blob, learnt */
 	uint64_t blocked_until_mono_ns; /* circuit: nothing is given before; 0 it is closed */
 	uint32_t failures;              /* in a row */
 
 	/* the thread's own */
-	struct lease lease;
+	struct lease leases[EXPORT_CHUNKS_MAX];
+	enum fate fates[EXPORT_CHUNKS_MAX];
+	size_t lease_count, goes; /* goes: how many are in the body */
+	uint32_t traces, learnt;  /* expansion of this body */
 	bool busy;
+	uint64_t stall_mono_ns; /* it must have moved by then */
+	uint64_t moved;         /* bytes when that was set */
 	int logged; /* status of the last failure that was logged since the last success */
 	struct spanview *view;
 	struct span_identity *identity;
@@ -60,17 +80,18 @@ struct outcome {
 	const char *retry_after; /* "" or the header's value */
 };
 
+/* request.c: l->leases into l->body, as many as fit; sets fates, goes, traces. Only E_NOMEM. */
+MUST_CHECK enum err request_encode(struct line *l);
+
 /* http.c */
 MUST_CHECK enum err http_init(struct line *l);
-/* Encode l->lease and add the request to the multi handle. E_CORRUPT, E_NOMEM: nothing was started.
- */
+/* Send l->body: add the request to the multi handle. E_NOMEM: nothing was started. */
 MUST_CHECK enum err http_begin(struct line *l, CURLM *multi);
+/* Bytes that have moved in either direction. */
+uint64_t http_moved(const struct line *l);
 void http_end(struct line *l, CURLM *multi, CURLcode code, struct outcome *out);
 void http_fini(struct line *l, CURLM *multi);
 
-/* file.c: append l->lease and sync, here and now. */
-MUST_CHECK enum err file_write(struct line *l, struct outcome *out);
+/* file.c: append l->body and sync, here and now. */
+void file_write(struct line *l, struct outcome *out);
 void file_fini(struct line *l);
-
-/* The identity of the lease's probe, kept while it stays the same. */
-MUST_CHECK enum err line_identity(struct line *l);

@@ -172,6 +172,18 @@ open_array(struct outbuf *b)
 	return at;
 }
 
+void
+payload_begin(struct outbuf *out)
+{
+	(void)open_array(out);
+}
+
+void
+payload_end(struct outbuf *out, uint32_t traces)
+{
+	close_array(out, 0, traces);
+}
+
 enum err
 payload_msgpack(struct spanview *v, const struct chunk_row *c, const struct span_identity *id,
     struct outbuf *out, uint32_t *traces)
@@ -183,8 +195,6 @@ payload_msgpack(struct spanview *v, const struct chunk_row *c, const struct span
 
 	if (spanview_open(v, c->blob, c->blob_bytes, id, &why) != E_OK)
 		return E_CORRUPT;
-
-	size_t top = open_array(out);
 
 	*traces = 0;
 	while ((rv = spanview_trace(v, &t, &why)) == 1) {
@@ -202,7 +212,6 @@ payload_msgpack(struct spanview *v, const struct chunk_row *c, const struct span
 	}
 	if (rv < 0)
 		return E_CORRUPT;
-	close_array(out, top, *traces);
 	return out->failed ? E_NOMEM : E_OK;
 }
 

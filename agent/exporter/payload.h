@@ -7,7 +7,11 @@
 #include "agent/core/outbuf.h"
 #include "agent/core/spanview.h"
 
-/* array(traces) of array(spans) of map; *traces says how many.  E_CORRUPT: the bundle is broken. */
+/* A body is array(traces) of array(spans) of map: begin, bundles, end with the number of traces. */
+void payload_begin(struct outbuf *out);
+void payload_end(struct outbuf *out, uint32_t traces);
+/* The traces of one bundle; *traces says how many.  E_CORRUPT: it is broken, what was appended is
+ * of no use. */
 MUST_CHECK enum err payload_msgpack(struct spanview *v, const struct chunk_row *c,
     const struct span_identity *id, struct outbuf *out, uint32_t *traces);
 

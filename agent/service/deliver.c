@@ -58,31 +58,49 @@ deliver_done(struct pipeline *p)
 	p->result_count = 0;
 }
 
-/* A settlement in a transaction of its own. */
+/* Leases settled in a transaction of their own. */
 static void
-settle_now(struct pipeline *p, const struct settlement *s)
+settle_now(struct pipeline *p, const struct lease *leases, size_t n, struct settlement s)
 {
 	enum err e = p->store->ops->begin(p->store);
 
-	if (e == E_OK && (e = p->store->ops->settle(p->store, s)) == E_OK)
+	for (size_t i = 0; e == E_OK && i < n; i++) {
+		s.chunk = leases[i].chunk.id;
+		s.destination = leases[i].destination;
+		e = p->store->ops->settle(p->store, &s);
+	}
+	if (e == E_OK)
 		e = p->store->ops->commit(p->store);
 	if (e != E_OK) {
 		p->store->ops->rollback(p->store);
-		log_warn("lease_not_returned error=\"%s\"", err_text(e));
+		log_warn("leases_not_returned error=\"%s\"", err_text(e));
 	}
 }
 
-/* It could not be handed over: due again at once. */
+/* What is due for destination i, as one request. */
 static void
-give_back(struct pipeline *p, struct lease *l)
+lease_for(struct pipeline *p, size_t i, uint64_t now_real_ns, uint64_t *next_real_ns)
 {
-	const struct settlement s = { .chunk = l->chunk.id,
-		.destination = l->destination,
-		.kind = SETTLE_RETRY,
-		.next_try_real_ns = clock_real_ns() + NS_PER_S };
+	struct lease leases[EXPORT_CHUNKS_MAX];
+	struct export_wish wish;
+	size_t n = 0, bytes = 0;
 
-	settle_now(p, &s);
-	lease_free(l);
+	exporter_wants(p->exporter, i, &wish);
+	while (n < wish.chunks && bytes < wish.bytes) {
+		enum err e = p->store->ops->lease(p->store, p->destination_ids[i], wish.fresh,
+		    now_real_ns, &leases[n], next_real_ns);
+
+		if (e != E_OK)
+			break;
+		bytes += leases[n++].chunk.blob_bytes;
+	}
+	if (n > 0 && fault_breaks("sent-before-reply"))
+		settle_now(p, leases, n, (struct settlement){ .kind = SETTLE_SENT, .status = 200 });
+	if (n == 0 || exporter_give(p->exporter, i, leases, n) == E_OK)
+		return;
+	settle_now(p, leases, n, (struct settlement){ .kind = SETTLE_RETURN });
+	for (size_t k = 0; k < n; k++)
+		lease_free(&leases[k]);
 }
 
 void
@@ -91,28 +109,8 @@ deliver_lease(struct pipeline *p)
 	p->lease_mono_ns = 0;
 	for (size_t i = 0; i < p->destination_count; i++) {
 		uint64_t next = 0, now = clock_real_ns();
-		bool fresh;
 
-		while (exporter_wants(p->exporter, i, &fresh) > 0) {
-			struct lease l;
-			enum err e = p->store->ops->lease(
-			    p->store, p->destination_ids[i], fresh, now, &l, &next);
-
-			if (e != E_OK)
-				break;
-
-			const struct settlement early = { .chunk = l.chunk.id,
-				.destination = l.destination,
-				.kind = SETTLE_SENT,
-				.status = 200 };
-
-			if (fault_breaks("sent-before-reply"))
-				settle_now(p, &early);
-			if (exporter_give(p->exporter, i, &l) != E_OK) {
-				give_back(p, &l);
-				break;
-			}
-		}
+		lease_for(p, i, now, &next);
 		if (next > now) {
 			uint64_t at = clock_mono_ns() + (next - now);
 

@@ -15,7 +15,7 @@
 
 #define PIPELINE_GROUP_BYTES  (1u << 20) /* of batches in one transaction */
 #define PIPELINE_GROUP_ITEMS  256u
-#define PIPELINE_RESULTS      64u
+#define PIPELINE_RESULTS      EXPORT_CHUNKS_MAX
 #define PIPELINE_KNOWN        32u /* probes whose rows are at hand */
 #define PIPELINE_BACKLOG_ROWS 64u
 #define PIPELINE_SAMPLES      13u /* of the counters, one with each look at the rings */

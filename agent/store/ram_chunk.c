@@ -299,6 +299,8 @@ settle_in_txn(struct ram_store *r, const struct settlement *g)
 		return end_row(r, row, d, DELIVERY_SENT, g->status);
 	if (g->kind == SETTLE_REJECTED)
 		return end_row(r, row, d, DELIVERY_REJECTED, g->status);
+	if (g->kind == SETTLE_RETURN)
+		return E_OK;
 	e = ram_change(r, row);
 	if (e != E_OK)
 		return e;

@@ -282,6 +282,8 @@ settle_in_txn(struct sqlite_store *s, const struct settlement *g)
 		break;
 	case SETTLE_HOLD:
 		break;
+	case SETTLE_RETURN:
+		return E_OK;
 	}
 	rows[at].next_try = g->next_try_real_ns;
 	rows[at].status = g->status;

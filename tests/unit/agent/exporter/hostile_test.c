@@ -163,7 +163,7 @@ deliver(const char *url, struct export_result *r, struct destination_status *s)
 
 	snprintf(d.url, sizeof d.url, "%s", url);
 	if (exporter_new(&d, 1, wake, NULL, &e) != E_OK || exporter_start(e) != E_OK ||
-	    exporter_give(e, 0, &l) != E_OK)
+	    exporter_give(e, 0, &l, 1) != E_OK)
 		exit(2);
 	while ((rv = exporter_take(e, r)) != E_OK && clock_mono_ns() < until)
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);

@@ -131,23 +131,24 @@ struct exporter {
 
 static struct exporter the_exporter;
 
-uint32_t
-exporter_wants(struct exporter *e, size_t i, bool *fresh)
+void
+exporter_wants(struct exporter *e, size_t i, struct export_wish *out)
 {
-	*fresh = true;
-	return i == 0 && e->count < 256 ? 1 : 0;
+	*out = (struct export_wish){ i == 0 && e->count < 192 ? 64 : 0, 1 << 20, true };
 }
 
 enum err
-exporter_give(struct exporter *e, size_t i, struct lease *l)
+exporter_give(struct exporter *e, size_t i, struct lease *leases, size_t n)
 {
 	(void)i;
-	e->done[e->count++] = (struct settlement){ .chunk = l->chunk.id,
-		.destination = l->destination,
-		.kind = SETTLE_SENT,
-		.status = 200 };
-	e->given++;
-	lease_free(l);
+	for (size_t k = 0; k < n; k++) {
+		e->done[e->count++] = (struct settlement){ .chunk = leases[k].chunk.id,
+			.destination = leases[k].destination,
+			.kind = SETTLE_SENT,
+			.status = 200 };
+		e->given++;
+		lease_free(&leases[k]);
+	}
 	return E_OK;
 }
 
