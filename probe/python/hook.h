@@ -62,7 +62,7 @@ struct hook_kind {
  *	name  name.attr.attr       an argument by its parameter's name
  *	self.attr                  the first argument of a method
  *	result  result.attr        what the call returned (evaluated at its end)
- *	type(x) len(x) basename(x) int(x) str(x)
+ *	type(x) len(x) basename(x) int(x) str(x) shape(x)
  *
  * Texts, numbers and bools make a tag; anything else, and whatever is missing,
  * makes none.
@@ -71,9 +71,10 @@ struct hook_tag {
 	const char *key, *expr;
 };
 
-#define HOOK_LONG     0x1u /* the span may outlive a batch: give it a slot */
-#define HOOK_MEASURED 0x2u
-#define HOOK_OPTIONAL 0x4u /* absent in some versions: a miss is no news */
+#define HOOK_LONG      0x1u /* the span may outlive a batch: give it a slot */
+#define HOOK_MEASURED  0x2u
+#define HOOK_OPTIONAL  0x4u /* absent in some versions: a miss is no news */
+#define HOOK_OUTERMOST 0x8u /* no span of its own inside one of the same name */
 
 struct hook_def {
 	const char *module, *attr;
@@ -123,6 +124,15 @@ hook_self(const struct hook_call *c)
 {
 	return c->args != NULL && c->nargs > 0 ? c->args[0] : NULL;
 }
+/*
+ * What the kind "span" does, for kinds that add to it: the row's span with its
+ * tags (c->span stays NULL where the row makes none), the tags of the result,
+ * the error.
+ */
+int hook_span_call(struct hook_call *c);
+int hook_span_return(struct hook_call *c, PyObject *result);
+int hook_span_raise(struct hook_call *c, PyObject *exception, PyObject *tb);
+
 /* The row that a call belongs to. */
 const struct hook_def *hook_def_of(const struct hook_call *c);
 

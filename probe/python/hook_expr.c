@@ -18,6 +18,7 @@ static const struct {
 	{ "basename", EXPR_BASENAME },
 	{ "int", EXPR_INT },
 	{ "str", EXPR_STR },
+	{ "shape", EXPR_SHAPE },
 };
 
 static size_t
@@ -152,6 +153,24 @@ value_of(const struct hook_expr *e, const struct hook_call *c, PyObject *result)
 	return o;
 }
 
+/* "1x4x64x64" of what has a shape: a tuple of whole numbers. New reference or NULL. */
+static PyObject *
+shape_of(PyObject *o)
+{
+	char text[128];
+	size_t at = 0;
+	PyObject *shape = PyObject_GetAttrString(o, "shape");
+	Py_ssize_t n = shape != NULL && PyTuple_Check(shape) ? PyTuple_GET_SIZE(shape) : 0;
+	for (Py_ssize_t i = 0; i < n && at < sizeof text - 24; i++) {
+		PyObject *side = PyTuple_GET_ITEM(shape, i);
+		long long v = PyLong_Check(side) ? PyLong_AsLongLong(side) : -1;
+		at += (size_t)snprintf(text + at, sizeof text - at, "%s%lld", i > 0 ? "x" : "", v);
+	}
+	PyErr_Clear();
+	Py_XDECREF(shape);
+	return at > 0 ? PyUnicode_FromStringAndSize(text, (Py_ssize_t)at) : NULL;
+}
+
 /* The text of a type, a path's last part, or a plain value: new reference or NULL. */
 static PyObject *
 text_of(enum expr_function f, PyObject *o)
@@ -160,6 +179,8 @@ text_of(enum expr_function f, PyObject *o)
 		const char *name = Py_TYPE(o)->tp_name, *dot = strrchr(name, '.');
 		return PyUnicode_FromString(dot != NULL ? dot + 1 : name);
 	}
+	if (f == EXPR_SHAPE)
+		return shape_of(o);
 	if (f == EXPR_BASENAME) {
 		PyObject *path = PyOS_FSPath(o);
 		if (path == NULL || !PyUnicode_Check(path)) {

@@ -19,7 +19,15 @@ struct hook_bind {
 };
 
 enum expr_root { EXPR_NONE, EXPR_TEXT, EXPR_NUMBER, EXPR_ARG, EXPR_SELF, EXPR_RESULT };
-enum expr_function { EXPR_VALUE, EXPR_TYPE, EXPR_LEN, EXPR_BASENAME, EXPR_INT, EXPR_STR };
+enum expr_function {
+	EXPR_VALUE,
+	EXPR_TYPE,
+	EXPR_LEN,
+	EXPR_BASENAME,
+	EXPR_INT,
+	EXPR_STR,
+	EXPR_SHAPE
+};
 #define EXPR_PATH_MAX 4
 
 struct hook_expr {

@@ -41,13 +41,24 @@ resolve_ids(struct hook *h)
 	}
 }
 
-static int
-on_call(struct hook_call *c)
+/* A function that calls its like within the same work: one span is enough. */
+static bool
+is_inside_its_like(const struct hook *h)
+{
+	struct span *outer = span_within(h->name);
+	Py_XDECREF(outer);
+	return outer != NULL;
+}
+
+int
+hook_span_call(struct hook_call *c)
 {
 	struct hook *h = c->hook;
 	const struct hook_def *d = h->def;
 	if (h->generation != hook_generation)
 		resolve_ids(h);
+	if (d != NULL && (d->flags & HOOK_OUTERMOST) != 0 && is_inside_its_like(h))
+		return 0;
 	struct span *s = c->span = span_new(h->name);
 	if (s == NULL)
 		return -1;
@@ -69,8 +80,8 @@ on_call(struct hook_call *c)
 	return 0;
 }
 
-static int
-on_return(struct hook_call *c, PyObject *result)
+int
+hook_span_return(struct hook_call *c, PyObject *result)
 {
 	const struct hook *h = c->hook;
 	const struct hook_def *d = h->def;
@@ -84,8 +95,8 @@ on_return(struct hook_call *c, PyObject *result)
 	return 0;
 }
 
-static int
-on_raise(struct hook_call *c, PyObject *exception, PyObject *tb)
+int
+hook_span_raise(struct hook_call *c, PyObject *exception, PyObject *tb)
 {
 	if (c->span != NULL && span_is_error(exception))
 		span_error(c->span, exception, tb);
@@ -94,9 +105,9 @@ on_raise(struct hook_call *c, PyObject *exception, PyObject *tb)
 
 const struct hook_kind hook_kind_span = {
 	.name = "span",
-	.on_call = on_call,
-	.on_return = on_return,
-	.on_raise = on_raise,
+	.on_call = hook_span_call,
+	.on_return = hook_span_return,
+	.on_raise = hook_span_raise,
 };
 
 int

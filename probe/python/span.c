@@ -6,6 +6,7 @@
 #include "probe/core/probe.h"
 
 #define FREE_SPANS 64
+#define DEPTH_MAX  32 /* spans that are looked at below the current one */
 
 uint64_t span_epoch;
 
@@ -95,6 +96,33 @@ struct span *
 span_current(void)
 {
 	return current_value();
+}
+
+/* What was current before `s` became it: each span's token remembers. New reference or NULL. */
+static struct span *
+below(const struct span *s)
+{
+	PyObject *v = s->token != NULL ? PyObject_GetAttrString(s->token, "old_value") : NULL;
+	if (v == NULL)
+		PyErr_Clear();
+	else if (!Py_IS_TYPE(v, &span_type))
+		Py_CLEAR(v);
+	return (struct span *)v;
+}
+
+struct span *
+span_within(uint32_t name)
+{
+	struct span *s = current_value();
+	for (int i = 0; s != NULL && i < DEPTH_MAX; i++) {
+		if (s->w.name == name && s->state == SPAN_BEGUN)
+			return s;
+		struct span *next = below(s);
+		Py_DECREF(s);
+		s = next;
+	}
+	Py_XDECREF(s);
+	return NULL;
 }
 
 void
@@ -265,6 +293,13 @@ void
 span_end(struct span *s)
 {
 	span_end_at(s, comfymon_now_ns());
+}
+
+void
+span_discard(struct span *s)
+{
+	if (s->state == SPAN_BEGUN && s->slot == COMFYMON_NO_SLOT)
+		s->state = SPAN_ENDED;
 }
 
 /* ---- set-up ------------------------------------------------------------- */

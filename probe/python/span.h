@@ -78,6 +78,18 @@ PyObject *span_trace_id(const struct span *s);
 /* The current span of this context (new reference), or NULL; never an exception. */
 struct span *span_current(void);
 
+/*
+ * The nearest span of this name that this context is inside of (new reference),
+ * or NULL; never an exception. `name` is a string id.
+ */
+struct span *span_within(uint32_t name);
+
+/* It turned out to be nothing: the end will write nothing. Not after span_open. */
+void span_discard(struct span *s);
+
+/* The text id that a key has as its value, 0 when there is none. */
+uint32_t span_tag_value(const struct span *s, uint32_t key);
+
 /* Tags by string id of the key; a key that is there is replaced. */
 void span_tag_id(struct span *s, uint32_t key, uint32_t value);
 void span_tag_text(struct span *s, uint32_t key, const char *text, size_t n);

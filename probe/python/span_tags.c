@@ -75,6 +75,19 @@ forget(struct wire_tags *t, uint32_t key)
 	}
 }
 
+uint32_t
+span_tag_value(const struct span *s, uint32_t key)
+{
+	const struct wire_tags *t = &s->tags;
+	for (uint32_t at = 0; at < t->used; at += (uint32_t)tag_bytes(t->buf + at)) {
+		uint32_t word = wire_get32(t->buf + at);
+		if ((word & WIRE_TAG_KEY_MASK) == key &&
+		    word >> WIRE_TAG_KIND_SHIFT == WIRE_TAG_STR)
+			return wire_get32(t->buf + at + 4);
+	}
+	return 0;
+}
+
 void
 span_tag_id(struct span *s, uint32_t key, uint32_t value)
 {
