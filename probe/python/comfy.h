@@ -12,3 +12,4 @@ struct comfy_part {
 };
 
 extern const struct comfy_part comfy_part_models; /* comfy_model.c */
+extern const struct comfy_part comfy_part_web;    /* comfy_web.c */
