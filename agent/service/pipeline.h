@@ -72,6 +72,7 @@ struct pipeline {
 	bool begin_again;      /* the processor is reset and restored before the next turn */
 	bool transaction;
 	struct known_probe known[PIPELINE_KNOWN];
+	bool told_newer; /* of a ring that only a newer collector can read */
 	bool gone; /* a probe was closed: the processor hears of it when the backlog is empty */
 	uint64_t turn;
 	bool full;                                    /* intake is paused */

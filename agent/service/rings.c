@@ -86,6 +86,12 @@ found(void *ctx, const char *path)
 
 	if (e == E_BUSY || e == E_NOTFOUND)
 		return; /* alive, or somebody was faster */
+	if (e == E_STATE) {
+		if (!p->told_newer)
+			log_warn("ring_of_a_newer_version path=%s", path);
+		p->told_newer = true;
+		return;
+	}
 	if (e == E_INVAL || e == E_CORRUPT) {
 		log_warn("ring_unreadable path=%s", path);
 		if (unlink(path) != 0)
@@ -94,6 +100,12 @@ found(void *ctx, const char *path)
 	}
 	if (e != E_OK) {
 		log_warn("ring_not_opened path=%s error=\"%s\"", path, err_text(e));
+		return;
+	}
+	if (receiver_has_probe(p->receiver, salvage_probe(s)->probe_id)) {
+		/* It speaks to us, or has spoken and is not read to its end: a lock alone can be
+		 * lost, to a host that opens and closes the file. */
+		salvage_free(s);
 		return;
 	}
 	if ((e = pipeline_begin(p)) == E_OK)

@@ -427,7 +427,7 @@ TEST(new_batches_queue_behind_rows_that_wait_in_the_store)
 
 /* A ring with one span and one open slot, nobody holding its lock. */
 static void
-write_dead_ring(const char *path)
+write_dead_ring(const char *path, uint8_t id)
 {
 	static uint8_t ring[16384];
 	struct wire_span s = { .trace_lo = 1,
@@ -441,7 +441,7 @@ write_dead_ring(const char *path)
 
 	memcpy(ring, RING_MAGIC, 8);
 	wire_put32(ring + 8, RING_VERSION);
-	memset(ring + RING_OFF_PROBE_ID, 9, 16);
+	memset(ring + RING_OFF_PROBE_ID, id, 16);
 	wire_put64(ring + RING_OFF_PID, 1);
 	wire_put64(ring + RING_OFF_AREA, 4096);
 	wire_put64(ring + RING_OFF_AREA_BYTES, 4096);
@@ -473,7 +473,7 @@ TEST(a_dead_ring_is_delivered_once_and_its_file_is_gone)
 
 	end();
 	for (int i = 0; i < 2; i++) { /* the second time only the file is left to remove */
-		write_dead_ring(path);
+		write_dead_ring(path, 9);
 		REQUIRE(begin());
 
 		struct status_snapshot *st = status_when_sent(before + 2);
@@ -484,6 +484,26 @@ TEST(a_dead_ring_is_delivered_once_and_its_file_is_gone)
 		CHECK(access(path, F_OK) != 0);
 		end();
 	}
+}
+
+TEST(a_ring_is_not_dead_while_its_probe_speaks)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/" RUN_RING_PREFIX "08" RUN_RING_SUFFIX, dir);
+	REQUIRE(begin());
+	fd = connect_with_hello(8);
+	write_dead_ring(path, 8);
+	usleep(5300000); /* it has been looked at */
+	CHECK(access(path, F_OK) == 0);
+	CHECK_EQ(status()->work.salvaged_rings, 0);
+	close(fd);
+	end();
+	REQUIRE(begin());
+	CHECK_EQ(status()->work.salvaged_rings, 1);
+	CHECK(access(path, F_OK) != 0);
+	end();
 }
 
 static enum err
@@ -533,6 +553,7 @@ main(void)
 	RUN(a_batch_of_wrong_content_is_counted_and_the_stream_goes_on_behind_it);
 	RUN(nothing_is_stored_and_answered_before_the_processor_has_taken_it);
 	RUN(new_batches_queue_behind_rows_that_wait_in_the_store);
+	RUN(a_ring_is_not_dead_while_its_probe_speaks);
 	RUN(a_dead_ring_is_delivered_once_and_its_file_is_gone);
 	RUN(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline);
 	RUN(sleeps_when_nothing_happens);
