@@ -2,7 +2,8 @@
 # Builds comfymon and passes all its tests; installs what a fresh Debian 12 lacks.
 #   tests/run.sh           everything: release, sanitizers, short fuzzing, style
 #   tests/run.sh --quick   the inner loop: one build, unit and contract tests
-# Ends with ctest's own summary; the exit code is 0 only when all passed.
+# Says how long each stage took and which Python minors were run, and ends with ctest's own
+# summary; the exit code is 0 only when all passed. Uses ccache where it is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,9 +12,17 @@ quick=no
 jobs=$(nproc)
 started=$SECONDS
 
-say() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
+stage="" stage_began=0 times=""
+say() { # the next stage's name; closes the one before
+	[ -z "$stage" ] || times="$times  $stage $((SECONDS - stage_began)) s"
+	stage=${1%%:*} stage_began=$SECONDS
+	printf '\n== %s (%d s)\n' "$*" $((SECONDS - started))
+}
 
 ./config/packages.sh tests
+if command -v ccache >/dev/null; then
+	export CMAKE_C_COMPILER_LAUNCHER=${CMAKE_C_COMPILER_LAUNCHER-ccache}
+fi
 
 build() { # preset [target...]
 	cmake --preset "$1" >"build/$1.configure.log" 2>&1 || { cat "build/$1.configure.log"; return 1; }
@@ -45,7 +54,10 @@ say "fault: kills aimed at each phase, and builds broken on purpose"
 build fault comfymon probe_gen
 ctest --test-dir build/fault --output-on-failure -R '^fault\.phases'
 
-say "release: build, every test"
+say "release: build"
 build release
+
+say "tests: every one, on the release build"
+echo "stages:$times"
+echo "Python minors that run: $(cut -d' ' -f1 build/release/pythons.txt | paste -sd' ')"
 ctest --test-dir build/release -j "$jobs" --output-on-failure
-say "done"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("COMFYMON_BUILD", ROOT / "build" / "release"))
+SKIPPED = 77
 TOP = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "agent", "probe", "schema", "config", "tests"}
 SYSTEM = re.compile(r'^\s*#\s*include\s*<([^>]+)>', re.M)
 OURS = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
@@ -154,6 +155,53 @@ def check_options() -> list[str]:
             for name in re.findall(r"^OPTION\((\w+)", table_text, re.M) if not re.search(rf"\bOPT_{name}\b", code)]
 
 
+def check_names() -> list[str]:
+    """A dotted literal that begins like a span or tag of schema/names.def is one of them."""
+    text = (ROOT / "schema" / "names.def").read_text()
+    spans = set(re.findall(r'^SPAN\("([^"]+)"', text, re.M))
+    tags = set(re.findall(r'^TAG\(\w+, "([^"]+)"', text, re.M))
+    known = spans | tags | {name.split(".", 1)[1] for name in spans}  # hooks put the first part before it
+    families = {name.split(".")[0] for name in known}
+    exempt = [line.split("\t")[:2] for line in table("names.txt")]
+    found = []
+    for path in sources() + tracked("config/hooks/*.def"):
+        name = str(path.relative_to(ROOT))
+        code = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S)
+        code = re.sub(r"^\s*#\s*include.*$", "", code, flags=re.M)
+        code = re.sub(r'HOOK\("[^"]*", "[^"]*"', "HOOK(", code)  # module and attribute are Python's
+        for word in re.findall(r'"([a-z_]+(?:\.[a-z_]+)+)"', code):
+            if word.split(".")[0] not in families or word in known or word.endswith((".json", ".py", ".sock")):
+                continue
+            if not any(name.startswith(room) and re.fullmatch(pattern, word) for pattern, room in exempt):
+                found.append(f"{name}: {word} is not in schema/names.def")
+    return found
+
+
+def check_paths() -> list[str]:
+    """Nothing names a place of one machine."""
+    found = []
+    for path in tracked():
+        name = path.relative_to(ROOT)
+        data = path.read_bytes()
+        if b"\0" in data or name.parts[:2] == ("tests", "fuzz") or path == Path(__file__).resolve():
+            continue
+        for match in re.finditer(r"(?<![\w.~$}])/(?:work|root|home/\w+|Users)/\S*", data.decode("utf-8", "replace")):
+            found.append(f"{name}: {match.group(0)[:60]}")
+    return found
+
+
+def check_shell() -> list[str]:
+    scripts = [p for p in tracked() if p.suffix == ".sh" or p.read_bytes()[:20].startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))]
+    return report(["shellcheck", "--format=gcc", *map(str, scripts)])
+
+
+def check_cppcheck() -> list[str]:
+    return report(["cppcheck", "-q", "--std=c11", "--enable=warning,performance,portability", "--error-exitcode=1",
+                   "--suppress=missingIncludeSystem", f"--suppressions-list={Path(__file__).parent / 'cppcheck.txt'}",
+                   "--template={file}:{line}: {message} [{id}]", "-I.", "-D_GNU_SOURCE", '-DCOMFYMON_VERSION="0"',
+                   f"--include={Path(__file__).parent / 'cppcheck.h'}", "agent", "schema", "probe/core"])
+
+
 def check_format() -> list[str]:
     if shutil.which("clang-format") is None:
         return ["clang-format is not installed"]
@@ -163,13 +211,30 @@ def check_format() -> list[str]:
     return [f"{os.path.relpath(name, ROOT)}: not formatted" for name in files]
 
 
+class Skip(Exception):
+    """A check whose tool is not installed."""
+
+
+def report(command: list[str]) -> list[str]:
+    """What the tool printed, by line."""
+    if shutil.which(command[0]) is None:
+        raise Skip(f"{command[0]} is not installed")
+    run = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+    return (run.stdout + run.stderr).splitlines() if run.returncode != 0 else []
+
+
 CHECKS = {"layers": check_layers, "words": check_words, "layout": check_layout, "sizes": check_sizes,
-          "symbols": check_symbols, "collisions": check_collisions, "options": check_options, "format": check_format}
+          "symbols": check_symbols, "collisions": check_collisions, "options": check_options, "names": check_names, "paths": check_paths,
+          "shell": check_shell, "cppcheck": check_cppcheck, "format": check_format}
 
 
 def main() -> int:
     wanted = sys.argv[1:] or list(CHECKS)
-    findings = [f"{name}: {line}" for name in wanted for line in CHECKS[name]()]
+    try:
+        findings = [f"{name}: {line}" for name in wanted for line in CHECKS[name]()]
+    except Skip as why:
+        print(f"skipped: {why}")
+        return SKIPPED
     print("\n".join(findings) if findings else f"clean: {', '.join(wanted)}")
     return 1 if findings else 0
 
