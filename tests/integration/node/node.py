@@ -43,11 +43,12 @@ class Place:
                  node: Path = NODE) -> None:
         self.dirs = Dirs()
         self.node = node
-        more = {"PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        more = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", **(env or {})}
         if url is None:
             more.setdefault("COMFYMON_DESTINATIONS", "none")
         self.env = clean_env(self.dirs, url, more)
         self.hosts: List[ComfyUI] = []
+        self.agents: List["subprocess.Popen[bytes]"] = []
 
     def __enter__(self) -> "Place":
         return self
@@ -100,6 +101,13 @@ class Place:
         return subprocess.run([python, str(FAKE_HOST), str(folder or self.node), *args],
                               env={**self.env, **(env or {})}, text=True, capture_output=True, timeout=60, check=False)
 
+    def autostart_by_hand(self) -> int:
+        """`comfymon agent --autostarted`, as the node would; its pid."""
+        self.agents.append(subprocess.Popen([str(self.node / "comfymon"), "agent", "--autostarted"], env=self.env, cwd="/",
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                            stderr=subprocess.DEVNULL, start_new_session=True))
+        return self.wait_agent()
+
     def stop_agent(self, number: int = signal.SIGTERM, timeout: float = 15) -> None:
         pid = self.agent_pid()
         if pid:
@@ -113,6 +121,8 @@ class Place:
             self.stop_agent(signal.SIGKILL)
         except (HarnessError, ProcessLookupError):
             pass
+        for agent in self.agents:
+            agent.wait(10)
         self.dirs.remove()
 
 
