@@ -321,7 +321,8 @@ conn_begin(struct conn *c, nng_stream *s)
 	c->refs = 1; /* ours, until both operations are started */
 	c->parked = c->greeted = c->said_hello = c->has_probe = false;
 	c->reply_first = c->reply_count = 0;
-	c->deadline_ns = clock_mono_ns() + c->r->o.handshake_ms * NS_PER_MS;
+	c->began_ns = clock_mono_ns();
+	c->deadline_ns = c->began_ns + c->r->o.handshake_ms * NS_PER_MS;
 	memcpy(c->out, greeting, sizeof greeting);
 	c->out_at = 0;
 	c->out_bytes = sizeof greeting;

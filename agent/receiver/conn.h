@@ -43,6 +43,7 @@ struct conn {
 	bool said_hello;
 	uint8_t probe_id[FRAME_PROBE_ID_BYTES]; /* of its last frame */
 	bool has_probe;
+	uint64_t began_ns;    /* accepted */
 	uint64_t deadline_ns; /* of the handshake or of the frame under way, 0 none */
 
 	uint8_t head[SP_HEADER_BYTES];
@@ -70,7 +71,9 @@ struct receiver {
 	void *wake_ctx;
 
 	nng_stream_listener *listener;
-	nng_aio *accept, *rest; /* rest: a pause after a failed accept */
+	nng_aio *accept, *rest; /* rest: a pause after a failed accept, or after many */
+	uint64_t burst_ns;      /* accepted since then; accept's callback only */
+	unsigned burst;
 
 	pthread_mutex_t lock;
 	bool started, stopping, paused;

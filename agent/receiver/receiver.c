@@ -17,6 +17,8 @@
 #include "agent/base/log.h"
 
 #define ACCEPT_REST_MS 100 /* out of descriptors: try again then */
+#define BURST_MAX      64u /* connections in each BURST_MS */
+#define BURST_MS       50u
 
 static enum err
 from_nng(int rv)
@@ -65,6 +67,28 @@ free_slot(struct receiver *r)
 	return NULL;
 }
 
+/*
+ * Every place is taken: who has held one longest without ever sending a frame
+ * gives it up.  Its slot is free after its callbacks, so it serves the next
+ * that comes; a probe tries again within a moment.
+ */
+static void
+close_silent(struct receiver *r)
+{
+	struct conn *oldest = NULL;
+
+	for (uint32_t i = 0; i < r->o.max_connections; i++) {
+		struct conn *c = &r->conns[i];
+
+		if (c->has_probe || (c->state != CONN_HANDSHAKE && c->state != CONN_HEADER))
+			continue;
+		if (oldest == NULL || c->began_ns < oldest->began_ns)
+			oldest = c;
+	}
+	if (oldest != NULL)
+		conn_close(oldest);
+}
+
 static void
 accepted(struct receiver *r, nng_stream *s)
 {
@@ -79,6 +103,7 @@ accepted(struct receiver *r, nng_stream *s)
 	r->stats.connections++;
 	if (c == NULL) {
 		log_warn("too_many_connections max=%u", r->o.max_connections);
+		close_silent(r);
 		nng_stream_free(s);
 		return;
 	}
@@ -86,11 +111,30 @@ accepted(struct receiver *r, nng_stream *s)
 	conn_begin(c, s);
 }
 
+/*
+ * nng closes a stream's descriptor some time after it was freed: who connects
+ * and goes faster than that would use up all descriptors.  Milliseconds until
+ * the next may be accepted, 0: at once.
+ */
+static nng_duration
+burst_rest_ms(struct receiver *r)
+{
+	uint64_t now = clock_mono_ns(), age = now - r->burst_ns;
+
+	if (age >= BURST_MS * NS_PER_MS) {
+		r->burst_ns = now;
+		r->burst = 0;
+		return 0;
+	}
+	return ++r->burst < BURST_MAX ? 0 : (nng_duration)(BURST_MS - age / NS_PER_MS);
+}
+
 static void
 on_accept(void *arg)
 {
 	struct receiver *r = arg;
 	int rv = nng_aio_result(r->accept);
+	nng_duration rest;
 	bool again;
 
 	pthread_mutex_lock(&r->lock);
@@ -102,12 +146,14 @@ on_accept(void *arg)
 	pthread_mutex_unlock(&r->lock);
 	if (!again)
 		return;
-	if (rv == 0) {
+	rest = rv == 0 ? burst_rest_ms(r) : ACCEPT_REST_MS;
+	if (rest == 0) {
 		nng_stream_listener_accept(r->listener, r->accept);
 		return;
 	}
-	log_warn("accept_failed error=\"%s\"", nng_strerror(rv));
-	nng_sleep_aio(ACCEPT_REST_MS, r->rest);
+	if (rv != 0)
+		log_warn("accept_failed error=\"%s\"", nng_strerror(rv));
+	nng_sleep_aio(rest, r->rest);
 }
 
 static void
