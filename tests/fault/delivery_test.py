@@ -7,42 +7,17 @@ import sys
 import time
 import unittest
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.fake_datadog import FakeDatadog  # noqa: E402
 from support.harness import Agent, wait_until  # noqa: E402
 from support.ledger import Ledger  # noqa: E402
 from support.script import Act  # noqa: E402
+from support.traffic import Traffic  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
 KILLS = 12
-
-
-class Traffic:
-    """Traces of one root and a few children, each with some tags, never the same id twice."""
-
-    def __init__(self, writer: Writer, seed: int = 1) -> None:
-        self.writer = writer
-        self.random = random.Random(seed)
-        self.made = 0
-
-    def trace(self, spans: int = 5, text: str = "") -> List[Dict[str, Any]]:
-        trace_id = self.random.getrandbits(63) | 1
-        root = self.random.getrandbits(63) | 1
-        made = []
-        for i in range(spans):
-            made.append({"trace_id": trace_id, "span_id": root if i == 0 else self.random.getrandbits(63) | 1,
-                         "parent_id": 0 if i == 0 else root, "service": "shop", "name": "comfyui.node.execute",
-                         "resource": f"Node{i}", "type": "worker", "start": self.writer.now(), "duration": 1000 + i,
-                         "error": 0, "meta": {"node.id": str(i), "note": text}, "metrics": {"node.steps": i * 1.5}})
-        self.made += spans
-        return made[1:] + made[:1]  # the root finishes last
-
-    def send(self, traces: int, spans: int = 5, text: str = "x") -> None:
-        for _ in range(traces):
-            self.writer.finish(self.trace(spans, text))
-            self.writer.pump(0)
 
 
 class Delivery(unittest.TestCase):
