@@ -34,6 +34,9 @@
 
 struct store; /* begins with its ops */
 
+/* No rest between two tries is longer. */
+#define STORE_REST_MAX_NS (3600 * UINT64_C(1000000000))
+
 /* Counters that survive restarts, one row each, keyed by (signal, name, reason). */
 enum signal { SIGNAL_TRACE = 0, SIGNAL_PROFILE = 1, SIGNAL_METRIC = 2, SIGNAL_LOG = 3 };
 #define SIGNAL_COUNT 4
@@ -218,7 +221,8 @@ struct store_ops {
 	 * its id is set when the row has gone).  A chunk that fails its checksum is
 	 * deleted, counted `corrupt`, and passed over.  Leases live in memory; at
 	 * start everything unsettled is queued again.  E_NOTFOUND: none due;
-	 * *next_real_ns then says when one will be (0: none at all).
+	 * *next_real_ns then says when one will be (0: none at all).  A next try more
+	 * than STORE_REST_MAX_NS ahead was written by a clock that has been set back: due.
 	 */
 	enum err (*lease)(struct store *st, int32_t destination, bool fresh, uint64_t now_real_ns,
 	    struct lease *out, uint64_t *next_real_ns);

@@ -75,13 +75,14 @@ struct pipeline {
 	bool told_newer; /* of a ring that only a newer collector can read */
 	bool gone; /* a probe was closed: the processor hears of it when the backlog is empty */
 	uint64_t turn;
-	bool full;                                    /* intake is paused */
-	uint64_t retry_mono_ns;                       /* after a failure: not before; 0 none */
-	uint64_t step_mono_ns;                        /* the processor wants a call then; 0 none */
-	uint64_t lease_mono_ns;                       /* a delivery is due then; 0 none */
-	uint64_t scan_mono_ns;                        /* next look at the rings */
-	uint64_t maintain_mono_ns;                    /* next store_maintain */
-	bool draining;                                /* stop asked: no more input */
+	bool full;                 /* intake is paused */
+	uint64_t retry_mono_ns;    /* after a failure: not before; 0 none */
+	uint64_t step_mono_ns;     /* the processor wants a call then; 0 none */
+	uint64_t lease_mono_ns;    /* a delivery is due then; 0 none */
+	int64_t real_ahead_ns;     /* most that the wall clock was ahead of the monotonic one */
+	uint64_t scan_mono_ns;     /* next look at the rings */
+	uint64_t maintain_mono_ns; /* next store_maintain */
+	bool draining;             /* stop asked: no more input */
 	struct rate_sample samples[PIPELINE_SAMPLES]; /* a ring, sample_count in all */
 	uint64_t sample_count;
 

@@ -144,6 +144,13 @@ void common_stats(const struct store_common *c, struct store_stats *out);
 /* Tell of every status that rejected spans. */
 void common_rejected(const struct store_common *c, store_rejected_fn fn, void *ctx);
 
+/* May a row with this next try be leased now (agent/core/store.h, lease)? */
+static inline bool
+store_due(uint64_t next_real_ns, uint64_t now_real_ns)
+{
+	return next_real_ns <= now_real_ns || next_real_ns - now_real_ns > STORE_REST_MAX_NS;
+}
+
 /*
  * The time that ages are measured against.  A wall clock that leaps more than
  * 30 days against CLOCK_BOOTTIME was set, not lived through: such a leap is

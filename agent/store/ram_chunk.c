@@ -273,7 +273,7 @@ ram_lease(struct store *st, int32_t destination, bool fresh, uint64_t now_real_n
 
 		if (d == NULL || lease_held(&r->c.leases, row->id, destination))
 			continue;
-		if (d->next_try <= now_real_ns) {
+		if (store_due(d->next_try, now_real_ns)) {
 			if (next_real_ns != NULL)
 				*next_real_ns = 0;
 			return fill(r, row, destination, out);

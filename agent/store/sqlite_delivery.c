@@ -154,7 +154,7 @@ first_later(struct sqlite_store *s, int32_t destination, bool fresh, uint64_t no
 
 		if (lease_held(&s->c.leases, id, destination))
 			continue;
-		if (next > now_real_ns || looked++ == DUE_LOOK) {
+		if (!store_due(next, now_real_ns) || looked++ == DUE_LOOK) {
 			if (!found)
 				*next_real_ns = next;
 			sq_reset(q);
