@@ -157,6 +157,12 @@ class Writer:
         self._sock = sock
         return True
 
+    def connect_blind(self) -> None:
+        """Only the connection, no word: a peer that stays silent."""
+        self.close()
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.connect(str(self._path))
+
     def _greet(self) -> bytes:
         """What is said after the handshake."""
         return wire.frame_message(wire.encode_hello(self.who, self.stored, self.head, self._attrs))
