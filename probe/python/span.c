@@ -139,6 +139,9 @@ span_activate(struct span *s)
 		PyObject_GC_Track(s);
 }
 
+/* Once a block has ended before one that began in it: rare, and then looked for each time. */
+static bool any_left;
+
 /* Back to what was current before `s`; in a context that is not the token's, to nothing. */
 static void
 put_back(struct span *s)
@@ -164,16 +167,20 @@ span_deactivate(struct span *s)
 	struct span *now = current_value();
 	if (now != s) {
 		/* Blocks that overlap: the later one puts us back, and then goes on below us. */
-		s->left = true;
+		s->left = any_left = true;
 		Py_XDECREF(now);
 		return;
 	}
-	while (now != NULL && now->token != NULL && (now == s || now->left)) {
-		put_back(now);
+	put_back(s);
+	Py_DECREF(now);
+	while (any_left && (now = current_value()) != NULL) {
+		bool again = now->token != NULL && now->left;
+		if (again)
+			put_back(now);
 		Py_DECREF(now);
-		now = current_value();
+		if (!again)
+			break;
 	}
-	Py_XDECREF(now);
 }
 
 /* ---- begin and end ------------------------------------------------------ */
