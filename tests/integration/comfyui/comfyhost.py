@@ -12,10 +12,10 @@ from typing import Any, Callable, List, Optional
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parents[1]
 sys.path[:0] = [str(TESTS / "standin"), str(HERE.parent / "python")]
-from client import ComfyError, ComfyUI, workflow  # noqa: E402
+from client import BAD_NEIGHBOURS, ComfyError, ComfyUI, workflow  # noqa: E402
 from ringfile import LOCAL_ROOT, REMOTE_PARENT, Ring, Span, only, rings  # noqa: E402
 
-__all__ = ["ComfyError", "HERE", "Host", "LOCAL_ROOT", "NODE", "PROFILES", "REMOTE_PARENT", "Span", "children", "ksampler", "only",
+__all__ = ["BAD_NEIGHBOURS", "ComfyError", "HERE", "Host", "LOCAL_ROOT", "NODE", "PROFILES", "REMOTE_PARENT", "Span", "children", "ksampler", "only",
            "wait_for", "workflow"]
 
 NODE = str(Path(os.environ.get("COMFYMON_BUILD", "build/release")) / "node" / "comfymon")
@@ -82,3 +82,11 @@ def ksampler(seed: int = 1, text: str = "a lighthouse at night", vae: str = "") 
         graph["7"] = {"class_type": "VAELoader", "inputs": {"vae_name": vae}}
         graph["5"]["inputs"]["vae"] = ["7", 0]
     return graph
+
+
+def outcome(comfy: Host, graph: dict[str, Any]) -> Any:
+    """What a client sees of a job, without what is never the same twice."""
+    entry = comfy.run(graph)
+    messages = [[event, {k: v for k, v in data.items() if k not in ("prompt_id", "timestamp", "executed", "traceback", "current_outputs")}]
+                for event, data in entry["status"]["messages"]]
+    return entry["outputs"], entry["status"]["status_str"], [m for m in messages if m[0] != "execution_cached"]

@@ -6,10 +6,10 @@ import os
 import sys
 import unittest
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from comfyhost import PROFILES, Host, Span, children, ksampler, only, workflow  # noqa: E402
+from comfyhost import PROFILES, Host, Span, children, ksampler, only, outcome, workflow  # noqa: E402
 
 # TELEMETRY.md, section 2: nothing else may leave the process.
 ALLOWED = {
@@ -25,14 +25,6 @@ TEXT = "an unmistakable canary of a prompt"
 
 def named(spans: List[Span], name: str) -> List[Span]:
     return [span for span in spans if span.name == "comfyui." + name]
-
-
-def outcome(comfy: Host, graph: Dict[str, Any]) -> Any:
-    """What a client sees of a job, without what is never the same twice."""
-    entry = comfy.run(graph)
-    messages = [[event, {k: v for k, v in data.items() if k not in ("prompt_id", "timestamp", "executed", "traceback", "current_outputs")}]
-                for event, data in entry["status"]["messages"]]
-    return entry["outputs"], entry["status"]["status_str"], [m for m in messages if m[0] != "execution_cached"]
 
 
 class EveryGeneration(unittest.TestCase):
