@@ -177,6 +177,21 @@ def check_names() -> list[str]:
     return found
 
 
+def check_readme() -> list[str]:
+    """Every room says what it promises; every variable that the code reads is in the first page's table."""
+    page = (ROOT / "README.md").read_text()
+    rooms = sorted({p.parent for p in sources()})
+    found = [f"{room.relative_to(ROOT)}: no README.md" for room in rooms if not (room / "README.md").is_file()]
+    only_noticed = {"DD_API_KEY", "DD_SITE", "DD_AGENT_PORT"}  # they say that somebody wants Datadog
+    read = set()
+    for path in sources() + tracked("agent/config/options.def", "probe/node/*.py"):
+        if path.name == "fault.c":  # of builds for the fault tests
+            continue
+        read |= set(re.findall(r'"((?:DD|COMFYMON)_[A-Z_]+)"', path.read_text()))
+    return found + [f"README.md: {name} is not in the table of variables" for name in sorted(read - only_noticed)
+                    if f"`{name}`" not in page]
+
+
 def check_paths() -> list[str]:
     """Nothing names a place of one machine."""
     found = []
@@ -224,7 +239,7 @@ def report(command: list[str]) -> list[str]:
 
 
 CHECKS = {"layers": check_layers, "words": check_words, "layout": check_layout, "sizes": check_sizes,
-          "symbols": check_symbols, "collisions": check_collisions, "options": check_options, "names": check_names, "paths": check_paths,
+          "symbols": check_symbols, "collisions": check_collisions, "options": check_options, "names": check_names, "readme": check_readme, "paths": check_paths,
           "shell": check_shell, "cppcheck": check_cppcheck, "format": check_format}
 
 
