@@ -70,8 +70,8 @@ def can_connect(path: Path) -> bool:
 class Dirs:
     """run/, data/ and home/ in one temporary place, owner-only."""
 
-    def __init__(self) -> None:
-        self.base = Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp"))
+    def __init__(self, where: str = "/tmp") -> None:
+        self.base = Path(tempfile.mkdtemp(prefix="cm-", dir=where))
         self.run = self.base / "run"
         self.data = self.base / "data"
         self.home = self.base / "home"

@@ -40,13 +40,14 @@ class Place:
     """Run and data directory, an environment that names them, and verbs of the program there."""
 
     def __init__(self, url: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-                 node: Path = NODE) -> None:
-        self.dirs = Dirs()
+                 node: Path = NODE, unset: Sequence[str] = (), where: str = "/tmp") -> None:
+        self.dirs = Dirs(where)
         self.node = node
         more = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", **(env or {})}
         if url is None:
             more.setdefault("COMFYMON_DESTINATIONS", "none")
-        self.env = clean_env(self.dirs, url, more)
+        self.env = {name: value for name, value in clean_env(self.dirs, url, more).items() if name not in unset}
+        self.wrapper: List[str] = []  # in front of each verb
         self.hosts: List[ComfyUI] = []
         self.agents: List["subprocess.Popen[bytes]"] = []
 
@@ -57,7 +58,7 @@ class Place:
         self.close()
 
     def verb(self, *args: str, program: Optional[Path] = None) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([str(program or self.node / "comfymon"), *args], env=self.env, text=True,
+        return subprocess.run([*self.wrapper, str(program or self.node / "comfymon"), *args], env=self.env, text=True,
                               capture_output=True, timeout=30, check=False)
 
     def status(self) -> Dict[str, Any]:
