@@ -569,6 +569,12 @@ else:
             super().__init__(server)
 
 
+# Upstream has one class; who hooks it finds the methods on it, not on a base.
+for _name in ("reset", "add_message", "handle_execution_error", "execute", "execute_async"):
+    if hasattr(PromptExecutor, _name) and _name not in vars(PromptExecutor):
+        setattr(PromptExecutor, _name, getattr(PromptExecutor, _name))
+
+
 # ---- validation -----------------------------------------------------------------------------
 
 if PROFILE.validate_args == 1:

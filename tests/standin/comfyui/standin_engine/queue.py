@@ -41,7 +41,7 @@ class PromptQueue:
 
     def put(self, item: Any) -> None:
         with self.mutex:
-            heapq.heappush(self.queue, _Entry(item))
+            heapq.heappush(self.queue, item)
             publish("queued", item[1])
             self.server.queue_updated()
             self.not_empty.notify()
@@ -52,7 +52,7 @@ class PromptQueue:
                 self.not_empty.wait(timeout=timeout)
                 if timeout is not None and not self.queue:
                     return None
-            item = heapq.heappop(self.queue).item
+            item = heapq.heappop(self.queue)
             number = self.task_counter
             self.currently_running[number] = copy.deepcopy(item)
             self.task_counter += 1
@@ -90,7 +90,7 @@ class PromptQueue:
     def get_current_queue(self) -> tuple[list[Any], list[Any]]:
         with self.mutex:
             return (list(self.currently_running.values()),
-                    copy.deepcopy([entry.item for entry in self.queue]))
+                    copy.deepcopy(self.queue))
 
     get_current_queue_volatile = get_current_queue
 
@@ -100,20 +100,20 @@ class PromptQueue:
 
     def wipe_queue(self) -> None:
         with self.mutex:
-            for entry in self.queue:
-                publish("cancelled", entry.item[1])
+            for item in self.queue:
+                publish("cancelled", item[1])
             self.queue = []
             self.server.queue_updated()
 
     def delete_queue_item(self, function: Callable[[Any], bool]) -> bool:
         with self.mutex:
-            for index, entry in enumerate(self.queue):
-                if function(entry.item):
+            for index, item in enumerate(self.queue):
+                if function(item):
                     # As upstream: the last pending item goes by wipe_queue, with a status more.
                     if len(self.queue) == 1:
                         self.wipe_queue()
                     else:
-                        publish("cancelled", self.queue.pop(index).item[1])
+                        publish("cancelled", self.queue.pop(index)[1])
                         heapq.heapify(self.queue)
                     self.server.queue_updated()
                     return True
@@ -162,16 +162,6 @@ def publish_end(prompt_id: str, status: ExecutionStatus) -> None:
         error = said.get("execution_error", {})
         publish("failed", prompt_id, **{key: error.get(key) for key in (
             "exception_message", "exception_type", "node_id")})
-
-
-class _Entry:
-    """Orders by (number, prompt_id): two equal ids must not make the heap compare graphs."""
-
-    def __init__(self, item: Any) -> None:
-        self.item = item
-
-    def __lt__(self, other: "_Entry") -> bool:
-        return bool((self.item[0], self.item[1]) < (other.item[0], other.item[1]))
 
 
 class FutureQueue(PromptQueue):
