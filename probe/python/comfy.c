@@ -3,7 +3,8 @@
 
 #include "probe/python/hook.h"
 
-static const struct comfy_part *const parts[] = { &comfy_part_jobs, &comfy_part_models, &comfy_part_web };
+static const struct comfy_part *const parts[] = { &comfy_part_jobs, &comfy_part_models,
+	&comfy_part_web };
 
 static int
 setup(PyObject *module)
