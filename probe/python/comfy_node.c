@@ -7,8 +7,8 @@
  * a visit runs, a stand-in with the span's ids is current, so that what the
  * node does (and tasks that it starts) is below it.
  */
+#include "probe/python/comfy_node.h"
 #include "probe/core/probe.h"
-#include "probe/python/comfy_job.h"
 #include "probe/python/resident.h"
 #include "probe/python/strings.h"
 
@@ -50,8 +50,8 @@ note_memory(struct job *job, uint64_t rss)
 /* ---- what is known of the graph -------------------------------------------------- */
 
 /* A new reference, or NULL without an exception. */
-static PyObject *
-attribute(PyObject *o, const char *name)
+PyObject *
+node_attribute(PyObject *o, const char *name)
 {
 	PyObject *v = o != NULL ? PyObject_GetAttrString(o, name) : NULL;
 	if (v == NULL)
@@ -89,15 +89,15 @@ tag_class(struct node *n, PyObject *graph)
 static PyObject *
 place(struct node *n, PyObject *dynprompt)
 {
-	PyObject *original = attribute(dynprompt, "original_prompt"), *parent = NULL;
+	PyObject *original = node_attribute(dynprompt, "original_prompt"), *parent = NULL;
 	if (original != NULL && item_of(original, n->id) != NULL) {
 		tag_class(n, original);
 		Py_DECREF(original);
 		return NULL;
 	}
 	Py_XDECREF(original);
-	PyObject *added = attribute(dynprompt, "ephemeral_prompt");
-	PyObject *parents = attribute(dynprompt, "ephemeral_parents");
+	PyObject *added = node_attribute(dynprompt, "ephemeral_prompt");
+	PyObject *parents = node_attribute(dynprompt, "ephemeral_parents");
 	PyObject *display = dynprompt != NULL && added != NULL
 				? PyObject_CallMethod(dynprompt, "get_display_node_id", "O", n->id)
 				: NULL;
@@ -158,8 +158,8 @@ node_new(struct job *job, PyObject *id, PyObject *dynprompt, PyObject *graph)
 }
 
 /* It runs from now on. A lazy node starts again: that is another attempt. */
-static void
-start(struct node *n)
+void
+node_start(struct node *n)
 {
 	n->attempts++;
 	if (n->started)
@@ -263,7 +263,7 @@ on_node(struct hook_call *c)
 	if (n == NULL && (n = node_new(job, id, hook_arg(c, 2), NULL)) == NULL)
 		return 0;
 	if (!starts_told && !n->started)
-		start(n);
+		node_start(n);
 	n->visits++;
 	c->state = n;
 	c->span = stand_in(n->span);
@@ -274,7 +274,7 @@ on_node(struct hook_call *c)
 static const char *
 answer_of(PyObject *result, PyObject **owner)
 {
-	PyObject *name = PyBool_Check(result) ? NULL : attribute(result, "name");
+	PyObject *name = PyBool_Check(result) ? NULL : node_attribute(result, "name");
 	const char *text = name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
 	*owner = name;
 	if (text == NULL) {
@@ -284,8 +284,8 @@ answer_of(PyObject *result, PyObject **owner)
 	return text;
 }
 
-static bool
-is_named(PyObject *exception, const char *name)
+bool
+node_is_named(PyObject *exception, const char *name)
 {
 	for (PyTypeObject *t = Py_TYPE(exception); t != NULL; t = t->tp_base) {
 		const char *dot = strrchr(t->tp_name, '.');
@@ -310,8 +310,8 @@ says(PyObject *exception, const char *word_)
 static void
 tag_oom(struct span *s, PyObject *exception)
 {
-	if (is_named(exception, "OutOfMemoryError") ||
-	    (is_named(exception, "AcceleratorError") && says(exception, "out of memory")))
+	if (node_is_named(exception, "OutOfMemoryError") ||
+	    (node_is_named(exception, "AcceleratorError") && says(exception, "out of memory")))
 		span_tag_id(s, word.oom, word.gpu);
 	else if (PyErr_GivenExceptionMatches(exception, PyExc_MemoryError) ||
 		 (PyErr_GivenExceptionMatches(exception, PyExc_RuntimeError) &&
@@ -347,12 +347,12 @@ static void
 failed(struct node *n, PyObject *exception)
 {
 	bool known = exception != NULL && PyExceptionInstance_Check(exception);
-	if (known && is_named(exception, "InterruptProcessingException")) {
+	if (known && node_is_named(exception, "InterruptProcessingException")) {
 		end_at(n, word.interrupted, comfymon_now_ns());
 		return;
 	}
 	if (!n->started)
-		start(n);
+		node_start(n);
 	n->span->w.flags |= WIRE_SPAN_ERROR;
 	if (known) {
 		struct job *job = n->job;
@@ -389,8 +389,8 @@ visited(struct node *n, PyObject *result)
 }
 
 /* One visit less; a node that ended meanwhile goes with the last. */
-static void
-leave(struct node *n)
+void
+node_leave(struct node *n)
 {
 	if (--n->visits == 0 && n->ended)
 		release(n);
@@ -405,7 +405,7 @@ node_returned(struct hook_call *c, PyObject *result)
 		return 0;
 	if (!n->ended)
 		visited(n, result);
-	leave(n);
+	node_leave(n);
 	return 0;
 }
 
@@ -420,7 +420,7 @@ node_raised(struct hook_call *c, PyObject *exception, PyObject *tb)
 		span_error(n->span, exception, tb);
 		end_at(n, word.error, comfymon_now_ns());
 	}
-	leave(n);
+	node_leave(n);
 	return 0;
 }
 
@@ -439,7 +439,7 @@ on_recursive(struct hook_call *c)
 	if (n == NULL)
 		return 0;
 	if (!outputs_told)
-		start(n);
+		node_start(n);
 	n->visits++;
 	c->state = n;
 	c->span = stand_in(n->span);
@@ -455,7 +455,7 @@ recursive_returned(struct hook_call *c, PyObject *result)
 	/* What it needs has failed, or it was interrupted before it began: it never ran. */
 	c->state = NULL;
 	n->ended = true;
-	leave(n);
+	node_leave(n);
 	return 0;
 }
 
@@ -467,7 +467,7 @@ const struct hook_kind job_kind_recursive = { "job_recursive", on_recursive, rec
 static struct job *
 job_of_registry(const struct hook_call *c)
 {
-	PyObject *id = attribute(hook_self(c), "prompt_id");
+	PyObject *id = node_attribute(hook_self(c), "prompt_id");
 	struct job *job = job_of_prompt(id, false);
 	Py_XDECREF(id);
 	return job;
@@ -482,12 +482,12 @@ on_start(struct hook_call *c)
 		return 0;
 	struct node *n = node_of(job, id);
 	if (n == NULL) { /* its visits are not hooked */
-		PyObject *dynprompt = attribute(hook_self(c), "dynprompt");
+		PyObject *dynprompt = node_attribute(hook_self(c), "dynprompt");
 		n = node_new(job, id, dynprompt, NULL);
 		Py_XDECREF(dynprompt);
 	}
 	if (n != NULL)
-		start(n);
+		node_start(n);
 	return 0;
 }
 
@@ -528,110 +528,6 @@ const struct hook_kind job_kind_start = { "job_node_start", on_start, NULL, NULL
 const struct hook_kind job_kind_update = { "job_node_update", on_update, NULL, NULL };
 const struct hook_kind job_kind_finish = { "job_node_finish", on_finish, NULL, NULL };
 
-/* ---- what it is called with, and what it gives ------------------------------------------------
- */
-
-#define OUTPUT_TENSORS_MAX 64
-#define OUTPUT_DEPTH_MAX   3
-
-/* The longest list of inputs says how often the node's function is called. */
-static uint32_t
-calls_of(PyObject *inputs, PyObject *node)
-{
-	PyObject *takes_list = attribute(node, "INPUT_IS_LIST"), *key, *value;
-	bool once = takes_list == Py_True;
-	Py_ssize_t longest = 1, at = 0;
-	Py_XDECREF(takes_list);
-	while (!once && inputs != NULL && PyDict_Check(inputs) &&
-	       PyDict_Next(inputs, &at, &key, &value))
-		if (PyList_Check(value) && PyList_GET_SIZE(value) > longest)
-			longest = PyList_GET_SIZE(value);
-	return (uint32_t)longest;
-}
-
-/* Bytes of the tensors in what came out, as deep and as many as the limits say. */
-static double
-bytes_of(PyObject *o, int depth, int *left)
-{
-	double sum = 0;
-	PyObject *key, *value;
-	Py_ssize_t at = 0;
-	if (depth > OUTPUT_DEPTH_MAX || *left <= 0)
-		return 0;
-	if (PyList_Check(o) || PyTuple_Check(o)) {
-		for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(o) && *left > 0; i++)
-			sum += bytes_of(PySequence_Fast_GET_ITEM(o, i), depth + 1, left);
-	} else if (PyDict_Check(o)) {
-		while (PyDict_Next(o, &at, &key, &value) && *left > 0)
-			sum += bytes_of(value, depth + 1, left);
-	} else if (is_named(o, "Tensor")) {
-		PyObject *bytes = attribute(o, "nbytes");
-		double v = bytes != NULL ? PyFloat_AsDouble(bytes) : 0;
-		PyErr_Clear();
-		Py_XDECREF(bytes);
-		(*left)--;
-		sum = v > 0 ? v : 0;
-	}
-	return sum;
-}
-
-/* The node whose visit began last and still runs: where visits nest, the one that calls. */
-static struct node *
-innermost(void)
-{
-	for (struct job *job = job_next(NULL); job != NULL; job = job_next(job))
-		for (struct node *n = job->nodes; n != NULL; n = n->next)
-			if (n->visits > 0 && !n->ended)
-				return n;
-	return NULL;
-}
-
-static int
-on_outputs(struct hook_call *c)
-{
-	struct job *job = job_of_prompt(hook_arg(c, 3), false);
-	struct node *n = NULL;
-	if (job != NULL) {
-		n = node_of(job, hook_arg(c, 0));
-	} else if (hook_arg(c, 3) == NULL) { /* early ones do not say which */
-		n = innermost();
-	}
-	if (n == NULL)
-		return 0;
-	if (!n->started)
-		start(n);
-	n->calls = calls_of(hook_arg(c, 1), hook_arg(c, 2));
-	n->visits++;
-	c->state = n;
-	return 0;
-}
-
-static int
-outputs_returned(struct hook_call *c, PyObject *result)
-{
-	struct node *n = c->state;
-	int left = OUTPUT_TENSORS_MAX;
-	c->state = NULL;
-	if (n == NULL || n->job == NULL)
-		return 0;
-	if (result != NULL && PyTuple_Check(result) && PyTuple_GET_SIZE(result) > 0 && !n->ended) {
-		double bytes = bytes_of(PyTuple_GET_ITEM(result, 0), 0, &left);
-		if (bytes > 0)
-			n->output_bytes = bytes;
-	}
-	leave(n);
-	return 0;
-}
-
-static int
-outputs_raised(struct hook_call *c, PyObject *Py_UNUSED(exception), PyObject *Py_UNUSED(tb))
-{
-	return outputs_returned(c, NULL);
-}
-
-const struct hook_kind job_kind_outputs = { "job_outputs", on_outputs, outputs_returned,
-	outputs_raised };
-
 /* ---- where nothing else can be hooked: the message that a node runs
  * ------------------------------ */
 
@@ -643,7 +539,7 @@ announced(struct job *job, PyObject *id)
 		return;
 	struct node *n = node_new(job, id, NULL, job->prompt);
 	if (n != NULL)
-		start(n);
+		node_start(n);
 }
 
 static int

@@ -15,6 +15,7 @@ struct vertex {
 	uint64_t class, hash;
 	uint32_t edges, at; /* first edge + 1; the one that is being followed + 1 */
 	uint32_t above;     /* who asked for it + 1 */
+	uint32_t uses;      /* inputs that it feeds */
 	enum { VERTEX_NEW, VERTEX_ASKED, VERTEX_DONE } state;
 };
 
@@ -87,6 +88,7 @@ shape_link(struct shape *s, uint32_t to, const char *name, size_t n, uint32_t fr
 	s->edges[s->edge_count] =
 	    (struct edge){ from, s->nodes[to].edges, shape_text(name, n), slot };
 	s->nodes[to].edges = ++s->edge_count;
+	s->nodes[from].uses++;
 }
 
 /* All its sources have a hash, or are on the way to it themselves. */
@@ -147,7 +149,7 @@ shape_hash(struct shape *s)
 	for (uint32_t i = 0; i < s->node_count; i++) {
 		if (s->nodes[i].state == VERTEX_NEW)
 			visit(s, i);
-		sum += s->nodes[i].hash;
+		sum += mix(s->nodes[i].hash + s->nodes[i].uses);
 	}
 	return mix(sum);
 }

@@ -8,7 +8,8 @@
  *
  * The hash of a node is made of its class and of (input name, hash of the
  * source, output number) of its links, added up, so their order is of no
- * account; the hash of the graph is the sum over its nodes.  A node in a cycle,
+ * account; the hash of the graph is the sum over its nodes, each with the
+ * number of inputs that it feeds.  A node in a cycle,
  * or more than SHAPE_DEPTH_MAX links below the first that asks, counts by
  * its class alone.
  */
