@@ -57,6 +57,21 @@ span_clear(PyObject *self)
 }
 
 static void
+release(struct span *s)
+{
+	Py_CLEAR(s->token);
+	for (int i = 0; i < SPAN_STRINGS; i++)
+		Py_CLEAR(s->strings[i]);
+	if (s->tags.buf != s->small)
+		PyMem_RawFree(s->tags.buf);
+	s->tags.buf = s->small;
+	if (free_count < FREE_SPANS && Py_IS_TYPE(s, &span_type))
+		free_spans[free_count++] = s;
+	else
+		Py_TYPE(s)->tp_free(s);
+}
+
+static void
 span_dealloc(PyObject *self)
 {
 	struct span *s = (struct span *)self;
@@ -65,16 +80,13 @@ span_dealloc(PyObject *self)
 	/* Nobody can end it any more; without an end its slot would stay taken. */
 	if (s->state == SPAN_BEGUN && s->slot != COMFYMON_NO_SLOT)
 		span_end(s);
-	Py_CLEAR(s->token);
-	for (int i = 0; i < SPAN_STRINGS; i++)
-		Py_CLEAR(s->strings[i]);
-	if (s->tags.buf != s->small)
-		PyMem_RawFree(s->tags.buf);
-	s->tags.buf = s->small;
-	if (free_count < FREE_SPANS && Py_IS_TYPE(self, &span_type))
-		free_spans[free_count++] = s;
-	else
-		Py_TYPE(self)->tp_free(self);
+	if (s->token == NULL) {
+		release(s);
+		return;
+	}
+	/* Its token holds the span before it, and so on: a chain of any length. */
+	Py_TRASHCAN_BEGIN(self, span_dealloc) release(s);
+	Py_TRASHCAN_END
 }
 
 /* ---- which span is current --------------------------------------------- */
@@ -92,12 +104,6 @@ current_value(void)
 	return (struct span *)v;
 }
 
-struct span *
-span_current(void)
-{
-	return current_value();
-}
-
 /* What was current before `s` became it: each span's token remembers. New reference or NULL. */
 static struct span *
 below(const struct span *s)
@@ -108,6 +114,44 @@ below(const struct span *s)
 	else if (!Py_IS_TYPE(v, &span_type))
 		Py_CLEAR(v);
 	return (struct span *)v;
+}
+
+/*
+ * Back to what was current before `s`.  In another context than the one where
+ * it became current only that other one changes, and `s` is passed over in its
+ * own from now on.
+ */
+static void
+put_back(struct span *s)
+{
+	PyObject *token = s->token;
+	if (token != NULL && PyContextVar_Reset(current_var, token) == 0) {
+		s->token = NULL;
+		PyObject_GC_UnTrack(s);
+		Py_DECREF(token);
+		return;
+	}
+	PyErr_Clear();
+	s->left = true;
+	struct span *before = below(s);
+	PyObject *set =
+	    PyContextVar_Set(current_var, before != NULL ? (PyObject *)before : Py_None);
+	if (set == NULL)
+		PyErr_Clear();
+	Py_XDECREF(set);
+	Py_XDECREF(before);
+}
+
+struct span *
+span_current(void)
+{
+	struct span *s = current_value();
+	for (int i = 0; s != NULL && s->left && i < DEPTH_MAX; i++) {
+		put_back(s);
+		Py_DECREF(s);
+		s = current_value();
+	}
+	return s;
 }
 
 struct span *
@@ -139,48 +183,17 @@ span_activate(struct span *s)
 		PyObject_GC_Track(s);
 }
 
-/* Once a block has ended before one that began in it: rare, and then looked for each time. */
-static bool any_left;
-
-/* Back to what was current before `s`; in a context that is not the token's, to nothing. */
-static void
-put_back(struct span *s)
-{
-	PyObject *token = s->token;
-	s->token = NULL;
-	PyObject_GC_UnTrack(s);
-	if (PyContextVar_Reset(current_var, token) < 0) {
-		PyErr_Clear();
-		PyObject *none = PyContextVar_Set(current_var, Py_None);
-		if (none == NULL)
-			PyErr_Clear();
-		Py_XDECREF(none);
-	}
-	Py_DECREF(token);
-}
-
 void
 span_deactivate(struct span *s)
 {
 	if (s->token == NULL)
 		return;
 	struct span *now = current_value();
-	if (now != s) {
-		/* Blocks that overlap: the later one puts us back, and then goes on below us. */
-		s->left = any_left = true;
-		Py_XDECREF(now);
-		return;
-	}
-	put_back(s);
-	Py_DECREF(now);
-	while (any_left && (now = current_value()) != NULL) {
-		bool again = now->token != NULL && now->left;
-		if (again)
-			put_back(now);
-		Py_DECREF(now);
-		if (!again)
-			break;
-	}
+	if (now == s)
+		put_back(s);
+	else /* another is current; when that is over, span_current passes over us */
+		s->left = true;
+	Py_XDECREF(now);
 }
 
 /* ---- begin and end ------------------------------------------------------ */
@@ -243,7 +256,7 @@ span_begin_at(struct span *s, const struct span_link *parent, uint64_t start_ns)
 		take_over(s, parent);
 		return;
 	}
-	struct span *now = current_value();
+	struct span *now = span_current();
 	if (now != NULL && now->w.trace_lo != 0) {
 		struct span_link link;
 		span_link_of(now, &link);

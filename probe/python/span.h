@@ -35,7 +35,7 @@ struct span {
 	uint64_t epoch;                  /* of the probe when it began */
 	uint32_t slot;
 	uint8_t state;
-	bool left; /* its block is over, but a later one was still current then */
+	bool left; /* its block is over, but it could not be taken back: passed over */
 	_Alignas(8) uint8_t small[SPAN_INLINE_BYTES];
 };
 

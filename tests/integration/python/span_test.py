@@ -11,6 +11,7 @@ import sys
 import threading
 import tracemalloc
 import unittest
+from typing import Any, AsyncIterator
 
 from base import Case, _comfymon, only, rings
 from ringfile import LOCAL_ROOT
@@ -103,6 +104,44 @@ class Spans(Case):
         b.__exit__(None, None, None)
         self.assertIsNone(_comfymon.current())
         self.assertEqual(self.spans()["b"].parent_id, a.span_id)
+
+    def test_a_block_that_ends_in_another_context_leaves_nothing_current(self) -> None:
+        async def numbers() -> AsyncIterator[int]:
+            with _comfymon.trace("numbers"):
+                yield 1
+                yield 2
+
+        async def finish(span: Any) -> None:
+            span.finish()
+
+        async def main() -> None:
+            with _comfymon.trace("request") as request:
+                async for _ in numbers():
+                    break  # the loop closes the generator in a task of its own
+                gc.collect()
+                await asyncio.sleep(0.01)
+                self.assertIs(_comfymon.current(), request)
+                with _comfymon.trace("elsewhere") as span:
+                    await asyncio.ensure_future(finish(span))
+                    self.assertIs(_comfymon.current(), request)
+                with _comfymon.trace("later"):
+                    pass
+            self.assertIsNone(_comfymon.current())
+
+        asyncio.run(main())
+        spans = self.spans()
+        self.assertEqual(set(spans), {"numbers", "request", "elsewhere", "later"})
+        for name in ("numbers", "elsewhere", "later"):
+            self.assertEqual(spans[name].parent_id, spans["request"].span_id)
+
+    def test_blocks_that_never_end_die_together(self) -> None:
+        def begin() -> None:
+            for _ in range(100_000):
+                _comfymon.trace("never").__enter__()
+
+        contextvars.copy_context().run(begin)
+        gc.collect()
+        self.assertIsNone(_comfymon.current())
 
     def test_off_costs_no_error(self) -> None:
         _comfymon.stop(0)
