@@ -97,7 +97,9 @@ examine_agent(struct exam *x)
 		x->status = json_loads(body, JSON_ALLOW_NUL, &je);
 	free(body);
 	if (x->status == NULL) {
-		station(x, BROKEN, "agent", "look at the agent's log; restart it",
+		station(x, BROKEN, "agent",
+		    "look at the agent's log (agent.log in the run directory when the node started "
+		    "it); restart it",
 		    "it listens but does not answer: %s", rv != E_OK ? err_text(rv) : "odd reply");
 		return false;
 	}
@@ -145,6 +147,47 @@ examine_probes(struct exam *x)
 		    "%" JSON_INTEGER_FORMAT
 		    " records were lost inside probes (comfymon status says why)",
 		    lost);
+}
+
+/* Of the newest living probe that told. */
+static void
+examine_hooks(struct exam *x)
+{
+	char list[400] = "";
+	size_t i, k, n = 0;
+	json_t *p, *name;
+
+	json_array_foreach(json_object_get(x->status, "probes"), i, p)
+	{
+		json_t *hooks = json_object_get(p, "hooks");
+		json_int_t attached = json_integer_value(json_object_get(hooks, "attached")),
+			   missing = json_integer_value(json_object_get(hooks, "missing"));
+
+		if (hooks == NULL || !json_is_true(json_object_get(p, "alive")))
+			continue;
+		json_array_foreach(json_object_get(hooks, "names"), k, name)
+		{
+			const char *s = json_string_value(name);
+
+			if (s != NULL && n < sizeof list)
+				n += (size_t)snprintf(
+				    list + n, sizeof list - n, "%s%s", k > 0 ? ", " : "", s);
+		}
+		if (attached == 0)
+			station(x, BROKEN, "hooks",
+			    "restart ComfyUI; its log says a line that begins with comfymon",
+			    "pid %" JSON_INTEGER_FORMAT " watches nothing",
+			    json_integer_value(json_object_get(p, "pid")));
+		else if (missing > 0)
+			station(x, WORTH_KNOWING, "hooks", "",
+			    "%" JSON_INTEGER_FORMAT " functions watched, %" JSON_INTEGER_FORMAT
+			    " not found in this ComfyUI: %s",
+			    attached, missing, list);
+		else
+			station(x, FINE, "hooks", "", "%" JSON_INTEGER_FORMAT " functions watched",
+			    attached);
+		return;
+	}
 }
 
 static void
@@ -269,6 +312,7 @@ examine_all(struct exam *x)
 	examine_python(x);
 	if (answered) {
 		examine_probes(x);
+		examine_hooks(x);
 		examine_buffer(x);
 		examine_history(x);
 		json_array_foreach(json_object_get(x->status, "destinations"), i, d)

@@ -142,7 +142,8 @@ print_rates(const struct page *p)
 	json_t *r = json_object_get(p->root, "rates"), *store = json_object_get(p->root, "store");
 	json_t *s = json_object_get(json_object_get(p->root, "signals"), "trace");
 	uint64_t oldest = number(store, "oldest_queued_s"), queued = number(s, "queued");
-	char ago[32], count[32];
+	uint64_t open = number(json_object_get(p->root, "work"), "open_spans");
+	char ago[32], count[32], running[64] = "";
 
 	if (number(r, "window_ms") > 0) {
 		label(p, "rates");
@@ -152,12 +153,15 @@ print_rates(const struct page *p)
 		    term_ago((double)number(r, "window_ms") / 1000, ago, sizeof ago));
 	}
 	label(p, "queue");
+	if (open > 0)
+		snprintf(running, sizeof running, "; %s running now",
+		    term_count(open, count, sizeof count));
 	if (queued == 0)
-		line(p, LABEL, "empty");
+		line(p, LABEL, "empty%s", running);
 	else
-		line(p, LABEL, "%s spans, the oldest waits for %s",
+		line(p, LABEL, "%s spans, the oldest waits for %s%s",
 		    term_count(queued, count, sizeof count),
-		    term_ago((double)oldest, ago, sizeof ago));
+		    term_ago((double)oldest, ago, sizeof ago), running);
 }
 
 /* "3 s" from a moment of the clock to now, or the other way round. */

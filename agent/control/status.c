@@ -95,6 +95,23 @@ put_attrs(struct outbuf *b, const struct status_probe *p)
 }
 
 static void
+put_hooks(struct outbuf *b, const struct processor_hooks *h)
+{
+	put_key(b, "hooks");
+	put_raw(b, "{");
+	put_u64(b, "attached", h->attached);
+	put_u64(b, "missing", h->missing);
+	put_key(b, "names");
+	put_raw(b, "[");
+	for (uint32_t i = 0; i < h->missing && i < PROCESSOR_HOOK_NAMES; i++) {
+		if (i > 0)
+			put_raw(b, ",");
+		put_text_n(b, h->names[i], strlen(h->names[i]));
+	}
+	put_raw(b, "]}");
+}
+
+static void
 put_probe(struct outbuf *b, const struct status_probe *p)
 {
 	char id[2 * FRAME_PROBE_ID_BYTES + 1];
@@ -113,6 +130,8 @@ put_probe(struct outbuf *b, const struct status_probe *p)
 	put_raw(b, "}");
 	put_str(b, "id", id);
 	put_attrs(b, p);
+	if (p->hooks_known)
+		put_hooks(b, &p->hooks);
 	put_bool(b, "closed", p->closed);
 	put_u64(b, "seen_ns", p->seen_real_ns);
 	put_raw(b, "}");

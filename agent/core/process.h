@@ -77,6 +77,16 @@ typedef void (*processor_open_fn)(
 void processor_open_traces(struct processor *p, processor_open_fn fn, void *ctx);
 uint64_t processor_open_spans(const struct processor *p);
 
+/* What a probe told of its hooks; names of those that are not attached, the first few. */
+#define PROCESSOR_HOOK_NAMES 16u
+#define PROCESSOR_HOOK_BYTES 96u
+struct processor_hooks {
+	uint32_t attached, missing;
+	char names[PROCESSOR_HOOK_NAMES][PROCESSOR_HOOK_BYTES]; /* "module:attribute" */
+};
+/* False: it told nothing since we started. */
+bool processor_hooks(const struct processor *p, int64_t probe, struct processor_hooks *out);
+
 /* Since the start, for status and metrics; `now` of what is held. */
 struct processor_stats {
 	uint64_t traces_now, spans_now, memory_now;

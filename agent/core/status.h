@@ -48,6 +48,8 @@ struct status_probe {
 	uint64_t spans, end;
 	uint64_t losses[WIRE_LOSS_COUNT];
 	uint64_t seen_real_ns;
+	bool hooks_known;
+	struct processor_hooks hooks;
 	uint32_t attrs_bytes; /* what it said of itself (wire_attr_next) */
 	uint8_t attrs[FRAME_ATTRS_MAX_BYTES];
 };

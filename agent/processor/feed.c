@@ -49,7 +49,9 @@ feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b)
 		enum err e = E_OK;
 
 		length = wire_get32(rec + 8);
-		if (type != EVENT_SPAN && type != EVENT_OPEN)
+		if (type == EVENT_HOOK)
+			hooks_take(probe, rec + RECORD_HEADER_BYTES, length - RECORD_HEADER_BYTES);
+		else if (type != EVENT_SPAN && type != EVENT_OPEN)
 			p->stats.unknown_records += event_find(type) == NULL;
 		else if (wire_span_get(rec + RECORD_HEADER_BYTES, length - RECORD_HEADER_BYTES, &s,
 			     &err) == 0)

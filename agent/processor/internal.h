@@ -99,11 +99,14 @@ struct trace {
 	struct decision decision;
 };
 
+struct hooks; /* hooks.c */
+
 struct probe {
 	struct probe *next;
 	int64_t id;
 	struct dict dict;
 	struct sampler *sampler;
+	struct hooks *hooks;             /* NULL: nothing was told */
 	uint32_t attrs_bytes, attrs_crc; /* what the sampler was made from */
 	uint64_t end_mono_ns;            /* its last sign of life */
 	struct link traces;              /* open ones, oldest first */
@@ -205,6 +208,8 @@ MUST_CHECK enum err lost_close(struct processor *p, struct probe *probe);
 struct probe *probe_find(struct processor *p, int64_t id);
 MUST_CHECK enum err probe_get(struct processor *p, int64_t id, struct probe **out);
 void probe_free(struct probe *probe);
+void hooks_take(struct probe *probe, const uint8_t *payload, size_t n);
+void hooks_free(struct hooks *h);
 /* Learn a dictionary; when it is full, forget what no open trace uses. */
 MUST_CHECK enum err probe_learn(struct probe *probe, const uint8_t *dict, size_t n);
 /* Free those that are gone and hold nothing. */

@@ -22,6 +22,7 @@ probe_free(struct probe *probe)
 {
 	dict_fini(&probe->dict);
 	sampler_free(probe->sampler);
+	hooks_free(probe->hooks);
 	free(probe->segments);
 	free(probe);
 }

@@ -133,6 +133,7 @@ add_probes(struct pipeline *p, struct status_snapshot *s)
 		d->end = row.end;
 		d->seen_real_ns = row.seen_real_ns;
 		memcpy(d->losses, row.losses, sizeof d->losses);
+		d->hooks_known = processor_hooks(p->processor, row.id, &d->hooks);
 		d->attrs_bytes = row.attrs_bytes;
 		memcpy(d->attrs, row.attrs, row.attrs_bytes);
 		s->probe_total++;

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Set, Tuple
 
 from support.content import Span, id_number
 
-SPAN, OPEN, LOSS = 1, 2, 3
+SPAN, OPEN, LOSS, HOOK = 1, 2, 3, 4
 ERROR, LOCAL_ROOT, REMOTE_PARENT, OPENED = 0x01, 0x02, 0x04, 0x08
 PUBLISHED = 2
 NO_PRIORITY = 127
@@ -126,6 +126,13 @@ def encode_span(span: Span, kind: int, position: int, real_minus_mono: int, stri
         span.get("duration") or 0 if kind == SPAN else 0, *names, span_flags(span), priority,
         span.get("mechanism", NO_PRIORITY), count, len(tags) // 8) + tags
     return encode_record(payload, kind, position)
+
+
+def encode_hook(name: str, state: int, position: int, strings: Strings, used: Set[int]) -> bytes:
+    """A whole HOOK record: 0 attached, 1 missing, 2 of unknown shape, 3 detached."""
+    number = strings.id(name)
+    used.add(number)
+    return encode_record(struct.pack("<II", number, state), HOOK, position)
 
 
 def encode_record(payload: bytes, kind: int, position: int) -> bytes:

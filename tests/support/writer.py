@@ -99,6 +99,17 @@ class Writer:
             self._ledger.issue(spans)
         self._queue(spans, wire.SPAN)
 
+    def hooks(self, states: Dict[str, int]) -> None:
+        """What became of "module:attribute": 0 attached, 1 missing, 2 of unknown shape, 3 detached."""
+        records: List[bytes] = []
+        used: Set[int] = set()
+        first = self.head
+        for name, state in states.items():
+            records.append(wire.encode_hook(name, state, self.head, self._strings, used))
+            self.head += len(records[-1])
+        self._add(first, records, wire.HOOK, used, [])
+        self.pump(0)
+
     def _queue(self, spans: List[Span], kind: int) -> None:
         records: List[bytes] = []
         used: Set[int] = set()

@@ -90,6 +90,8 @@ class Looks(unittest.TestCase):
         cls.writer.finish([*big, cls.span(3, 31, 0, "Big", 0, 9100 * MS)])
         cls.writer.flush(20)
         cls.agent.drain(20, received=10008)
+        cls.writer.hooks({"execution:execute": 1, "server:PromptServer": 0, "comfy.sd:load": 1, "a.b:\033[2Jc": 2})
+        cls.writer.hooks({"execution:execute": 0})
         cls.writer.open([cls.span(4, 41, 0, "Running", 0, 0)])
         cls.writer.flush(10)
         wait_until(lambda: cls.agent.status()["work"]["open_spans"] == 1, 10, "the open span")
@@ -145,7 +147,7 @@ class Looks(unittest.TestCase):
         self.assertIn("! comfyui.node.execute", plain(text))
 
     def test_nothing_from_outside_steers_the_terminal(self) -> None:
-        for args in (("trace", f"{1:032x}"), ("trace", f"{1:032x}", "--tags"), ("traces",), ("status",)):
+        for args in (("trace", f"{1:032x}"), ("trace", f"{1:032x}", "--tags"), ("traces",), ("status",), ("doctor",)):
             text = self.agent.cli(*args, "--color", "never").stdout
             self.assertEqual(re.findall("[\0-\x09\x0b-\x1f\x7f\u202a-\u202e]", text), [])
         self.assertIn("error: RuntimeError: it?[2Jbroke here", self.agent.cli("trace", f"{1:032x}").stdout)
@@ -190,10 +192,17 @@ class Looks(unittest.TestCase):
         self.assertRegex(text, r"last reply 200, last success [0-9]+ (s|min) ago")
         self.assertRegex(text, rf"pid {self.writer.who.pid} +alive, .*, shop, Python 3.11.2")
 
+    def test_hooks_are_what_the_probe_told_last(self) -> None:
+        probe, = self.agent.status()["probes"]
+        self.assertEqual(probe["hooks"], {"attached": 2, "missing": 2, "names": ["comfy.sd:load", "a.b:\033[2Jc"]})
+
     def test_doctor_walks_all_stations(self) -> None:
         report = json.loads(self.agent.cli("doctor", "--json").stdout)
-        self.assertEqual([s["station"] for s in report["stations"] if s["finding"] != "note"],
-                         ["node", "run dir", "agent", "extension", "probe", "buffer", "datadog"])
+        self.assertEqual([s["station"] for s in report["stations"] if s["station"] != "clock"],
+                         ["node", "run dir", "agent", "extension", "probe", "hooks", "buffer", "datadog"])
+        hooks, = (s for s in report["stations"] if s["station"] == "hooks")
+        self.assertEqual((hooks["finding"], hooks["text"]),
+                         ("note", "2 functions watched, 2 not found in this ComfyUI: comfy.sd:load, a.b:\033[2Jc"))
         self.assertTrue(report["well"])
 
     def test_filters_that_mean_nothing_are_refused(self) -> None:

@@ -113,6 +113,15 @@ processor_open_spans(const struct processor *p)
 	return p->count;
 }
 
+bool
+processor_hooks(const struct processor *p, int64_t probe, struct processor_hooks *out)
+{
+	(void)p;
+	(void)probe;
+	memset(out, 0, sizeof *out);
+	return false;
+}
+
 enum err
 processor_agent_rates(struct processor *p, const char *json, size_t n)
 {
