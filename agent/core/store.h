@@ -264,6 +264,7 @@ struct store_ops {
 
 struct store {
 	const struct store_ops *ops;
+	unsigned salvages; /* grows when begin had to salvage: what was read before is void */
 };
 
 void lease_free(struct lease *l);

@@ -26,10 +26,17 @@ pipeline_begin(struct pipeline *p)
 {
 	enum err e = E_OK;
 
-	if (!p->transaction)
-		e = p->store->ops->begin(p->store);
-	p->transaction |= e == E_OK;
-	return e;
+	if (p->transaction)
+		return E_OK;
+	e = p->store->ops->begin(p->store);
+	p->transaction = e == E_OK;
+	if (p->salvages == p->store->salvages)
+		return e;
+	/* rows may be gone that the processor counts on: it learns again what there is */
+	log_error("buffer_salvaged times=%u", p->store->salvages);
+	p->salvages = p->store->salvages;
+	p->begin_again = true;
+	return e == E_OK ? E_STATE : e;
 }
 
 static enum err
@@ -165,8 +172,9 @@ restore(struct pipeline *p)
 }
 
 /*
- * The processor ran out of memory in the middle of a batch.  As a kill and a
- * restart would: what is on disk is the truth, the rest is fed again.
+ * The processor ran out of memory in the middle of a batch, or rows have gone
+ * that it counts on.  As a kill and a restart would: what is on disk is the truth, the rest is fed
+ * again.
  */
 static enum err
 begin_again(struct pipeline *p)
@@ -371,6 +379,7 @@ pipeline_init(struct pipeline *p)
 	p->maintain_mono_ns = p->started_mono_ns + MAINTAIN_NS;
 	p->step_mono_ns = p->started_mono_ns;
 	p->backlog = true; /* until a look says that there is none */
+	p->salvages = p->store->salvages;
 	for (size_t i = 0; i < p->destination_count; i++)
 		names[i] = p->destinations[i].name;
 	if ((e = pipeline_begin(p)) != E_OK)
@@ -382,7 +391,15 @@ pipeline_init(struct pipeline *p)
 	if (e != E_OK)
 		p->store->ops->rollback(p->store);
 	p->transaction = false;
-	return e != E_OK ? e : restore(p);
+	if (e != E_OK)
+		return e;
+	e = restore(p);
+	if (e != E_IO)
+		return e;
+	/* Damage that only a walk meets: maintain sets the file aside, then all begins again. */
+	p->begin_again = true;
+	p->maintain_mono_ns = p->started_mono_ns;
+	return E_OK;
 }
 
 enum err

@@ -69,6 +69,7 @@ struct pipeline {
 	size_t backlog_count;
 	int64_t backlog_after; /* highest raw id fed from the store */
 	bool backlog;          /* raw rows wait in the store: new batches queue behind them */
+	unsigned salvages;     /* of the store, as the processor knows it */
 	bool begin_again;      /* the processor is reset and restored before the next turn */
 	bool transaction;
 	struct known_probe known[PIPELINE_KNOWN];

@@ -198,6 +198,7 @@ quarantine(struct sqlite_store *s, struct store_open_report *report)
 	if (e != E_OK)
 		sqlite_rollback(&s->c.base);
 	report->quarantined = true;
+	s->c.base.salvages++;
 	snprintf(report->text, sizeof report->text,
 	    "damaged buffer moved aside: %llu rows salvaged, %llu lost, %llu spans lost",
 	    (unsigned long long)report->rows_salvaged, (unsigned long long)report->rows_lost,

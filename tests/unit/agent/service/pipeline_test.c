@@ -375,9 +375,9 @@ TEST(nothing_is_stored_and_answered_before_the_processor_has_taken_it)
 	end();
 }
 
-/* Ten batches of probe 5 as rows, as an earlier version or a salvaged ring leaves them. */
+/* Batches of a probe as rows, as an earlier version or a salvaged ring leaves them. */
 static uint64_t
-leave_raw_rows(void)
+leave_raw_rows(uint8_t probe, int batches)
 {
 	struct store_limits limits = { 0 };
 	struct store_open_report report;
@@ -388,12 +388,12 @@ leave_raw_rows(void)
 	uint64_t at = 0;
 	int64_t id;
 
-	memset(row.probe_id, 5, sizeof row.probe_id);
+	memset(row.probe_id, probe, sizeof row.probe_id);
 	if (store_sqlite_open(dir, &limits, &st, &report) != E_OK ||
 	    st->ops->probe_put(st, &row) != E_OK)
 		exit(2);
-	for (int i = 0; i < 10; i++) {
-		size_t n = peer_batch(frame, 5, at, 10, &at);
+	for (int i = 0; i < batches; i++) {
+		size_t n = peer_batch(frame, probe, at, 10, &at);
 
 		CHECK_EQ(wire_batch_peek(frame, n, &b, &err), 0);
 		CHECK_EQ(st->ops->raw_put(st, &row, frame, n, &b, true, &id), E_OK);
@@ -404,7 +404,7 @@ leave_raw_rows(void)
 
 TEST(new_batches_queue_behind_rows_that_wait_in_the_store)
 {
-	uint64_t at = leave_raw_rows();
+	uint64_t at = leave_raw_rows(5, 10);
 	struct wire_stored s = { .end = 0 };
 
 	refuse_feed = true;
@@ -430,6 +430,59 @@ TEST(new_batches_queue_behind_rows_that_wait_in_the_store)
 	CHECK_EQ(the_processor.fed, 11);
 	for (size_t i = 1; i < the_processor.fed; i++)
 		CHECK(the_processor.fed_first[i] > the_processor.fed_first[i - 1]);
+	close(fd);
+	end();
+}
+
+/* Break the head of the first page with batches in it: the oldest rows cannot be walked. */
+static void
+break_oldest_rows(void)
+{
+	uint8_t page[16384];
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/" STORE_FILE_NAME, dir);
+	fd = open(path, O_RDWR);
+	CHECK(fd >= 0);
+	for (off_t at = sizeof page; pread(fd, page, sizeof page, at) == sizeof page;
+	     at += sizeof page) {
+		if (page[0] != 13 || memmem(page, sizeof page, BATCH_MAGIC, 4) == NULL)
+			continue;
+		CHECK(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, at) == 8);
+		break;
+	}
+	close(fd);
+}
+
+TEST(damage_that_shows_only_at_work_is_salvaged_and_work_goes_on)
+{
+	struct wire_stored s = { .end = 0 };
+	struct status_snapshot *st;
+	uint64_t at = 0;
+	int fd = -1;
+
+	(void)leave_raw_rows(6, 60);
+	break_oldest_rows();
+	REQUIRE(begin());
+	for (int i = 0; i < 100 && fd < 0; i++, usleep(50000)) {
+		fd = peer_connect(dir);
+		if (!peer_handshake(fd) ||
+		    !peer_frame(fd, frame, peer_hello(frame, sizeof frame, 77)) ||
+		    !peer_stored(fd, &s, 8000)) {
+			close(fd);
+			fd = -1;
+		}
+	}
+	REQUIRE(fd >= 0);
+	CHECK(peer_frame(fd, frame, peer_batch(frame, 77, 0, 10, &at)));
+	while (s.end < at)
+		REQUIRE(peer_stored(fd, &s, 5000));
+	st = status();
+	CHECK_EQ(st->store.quarantined, 1);
+	CHECK(st->store.identity[SIGNAL_TRACE]);
+	CHECK(st->store.dropped[SIGNAL_TRACE][DROP_CORRUPT] > 0);
+	CHECK_EQ(the_processor.resets, 1);
 	close(fd);
 	end();
 }
@@ -563,6 +616,7 @@ main(void)
 	RUN(nothing_is_stored_and_answered_before_the_processor_has_taken_it);
 	RUN(new_batches_queue_behind_rows_that_wait_in_the_store);
 	RUN(a_ring_is_not_dead_while_its_probe_speaks);
+	RUN(damage_that_shows_only_at_work_is_salvaged_and_work_goes_on);
 	RUN(a_dead_ring_is_delivered_once_and_its_file_is_gone);
 	RUN(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline);
 	RUN(sleeps_when_nothing_happens);
