@@ -65,7 +65,7 @@ verb_export(struct cli *c)
 	struct span_defaults d = defaults_of(c);
 	struct store *st = NULL;
 	uint64_t count = 0;
-	int code = open_snapshot(c, &st);
+	int lock = -1, code = open_snapshot(c, &st, &lock);
 
 	if (code != CLI_OK)
 		return code;
@@ -75,12 +75,14 @@ verb_export(struct cli *c)
 	if (f == NULL) {
 		fprintf(stderr, "comfymon: %s: %s\n", c->out, strerror(errno));
 		st->ops->close(st);
+		close(lock);
 		return CLI_FAILED;
 	}
 
 	enum err rv = view_export(st, NULL, &d, f, &count);
 
 	st->ops->close(st);
+	close(lock);
 	if (f != stdout && fclose(f) != 0 && rv == E_OK)
 		rv = E_IO;
 	if (rv != E_OK)

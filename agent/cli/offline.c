@@ -1,6 +1,6 @@
 /*
  * offline.c - answers from the buffer when no collector runs.  The file is
- * locked, copied to memory and let go; a collector may start at once.
+ * locked, read and let go before anything is printed; a collector may start then.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -49,20 +49,20 @@ lock_data(const struct cli *c, int *lock)
 }
 
 int
-open_snapshot(const struct cli *c, struct store **st)
+open_snapshot(const struct cli *c, struct store **st, int *lock)
 {
 	const char *dir = config_string(c->config, OPT_DATA_DIR);
 	char error[STORE_ERROR_BYTES] = "";
-	int lock = -1, code = lock_data(c, &lock);
+	int code = lock_data(c, lock);
 
 	if (code != CLI_OK)
 		return code;
 
 	enum err rv = store_snapshot(dir, st, error);
 
-	close(lock);
 	if (rv == E_OK)
 		return CLI_OK;
+	close(*lock);
 	if (rv == E_NOTFOUND) {
 		fprintf(stderr, "comfymon: no agent runs and there is no buffer in %s\n", dir);
 		return CLI_NO_AGENT;
@@ -174,7 +174,7 @@ offline_get(const struct cli *c, const char *target, char **body)
 	struct outbuf out = { 0 };
 	struct store *st = NULL;
 	enum err rv;
-	int code = open_snapshot(c, &st);
+	int lock = -1, code = open_snapshot(c, &st, &lock);
 
 	if (code != CLI_OK)
 		return code;
@@ -185,6 +185,7 @@ offline_get(const struct cli *c, const char *target, char **body)
 	else
 		rv = status_of(c, st, &out);
 	st->ops->close(st);
+	close(lock);
 	outbuf_put(&out, "", 1);
 	if (rv == E_OK && !out.failed) {
 		*body = (char *)out.p;

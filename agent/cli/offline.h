@@ -12,10 +12,10 @@
  * failure. */
 int offline_get(const struct cli *c, const char *target, char **body);
 
-/* Hold the data directory's lock (close *lock to let go), or copy the buffer; prints why on
- * failure. */
+/* Hold the data directory's lock (close *lock to let go), or that and the buffer to read from
+ * (close both, the store first, before anything is printed); prints why on failure. */
 int lock_data(const struct cli *c, int *lock);
-int open_snapshot(const struct cli *c, struct store **st);
+int open_snapshot(const struct cli *c, struct store **st, int *lock);
 
 /* Identity for spans whose probe gave none, from the configuration (borrowed). */
 struct span_defaults defaults_of(const struct cli *c);

@@ -1,8 +1,8 @@
 /*
  * copy.c - every good row of one database into another: salvage of a damaged
- * file.  The owner's thread only.  A row counts as good when SQLite can read it
- * and its checksum holds.  Around what cannot be read the range of ids is
- * halved until the bad rows stand alone.
+ * file; or only looked at: verify.  The owner's thread only.  A row counts as good when SQLite can
+ * read it and its checksum holds.  Around what cannot be read the range of ids is halved until the
+ * bad rows stand alone.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +62,10 @@ copy_row(struct copy *c)
 	}
 	if (e != E_OK)
 		return e;
+	if (c->put == NULL) {
+		c->out->rows++;
+		return E_OK;
+	}
 	for (int i = 0; i < sqlite3_column_count(c->get); i++)
 		sqlite3_bind_value(c->put, i + 1, sqlite3_column_value(c->get, i));
 	rc = sqlite3_step(c->put);
@@ -79,17 +83,23 @@ copy_row(struct copy *c)
 static enum err
 copy_range(struct copy *c, int64_t lo, int64_t hi)
 {
+	bool done = false;
 	enum err e = E_OK;
 	int rc;
 
 	sqlite3_bind_int64(c->get, 1, lo);
 	sqlite3_bind_int64(c->get, 2, hi);
 	while (e == E_OK && (rc = sqlite3_step(c->get)) == SQLITE_ROW) {
-		lo = sqlite3_column_int64(c->get, 0) + 1;
+		int64_t id = sqlite3_column_int64(c->get, 0);
+
+		if (id >= lo && id < hi)
+			lo = id + 1;
+		else if (id == hi)
+			done = true;
 		e = copy_row(c);
 	}
 	sqlite3_reset(c->get);
-	if (e != E_OK || rc == SQLITE_DONE || lo > hi)
+	if (e != E_OK || rc == SQLITE_DONE || done)
 		return e;
 	if (lo == hi || ++c->tries > TRIES_MAX) {
 		c->out->lost += lo == hi;
@@ -137,7 +147,7 @@ copy_table(
 	c->check = check;
 	c->tries = 0;
 	c->get = c->put = NULL;
-	if (sqlite3_prepare_v2(c->dst, put, -1, &c->put, NULL) != SQLITE_OK)
+	if (c->dst != NULL && sqlite3_prepare_v2(c->dst, put, -1, &c->put, NULL) != SQLITE_OK)
 		e = db_error(sqlite3_errcode(c->dst));
 	else if (sqlite3_prepare_v2(c->src, get, -1, &c->get, NULL) != SQLITE_OK)
 		c->out->lost++;
@@ -151,6 +161,26 @@ copy_table(
 	sqlite3_finalize(c->get);
 	sqlite3_finalize(c->put);
 	return e;
+}
+
+/* The tables with blobs. */
+static enum err
+copy_blobs(struct copy *c)
+{
+	enum err e = copy_table(c, "raw", true, 8, check_raw);
+
+	if (e == E_OK)
+		e = copy_table(c, "segment", true, 5, check_segment);
+	return e == E_OK ? copy_table(c, "chunk", true, 11, check_chunk) : e;
+}
+
+enum err
+check_rows(sqlite3 *src, struct copy_result *out)
+{
+	struct copy c = { .src = src, .out = out };
+
+	*out = (struct copy_result){ 0 };
+	return copy_blobs(&c);
 }
 
 /*
@@ -169,8 +199,8 @@ static const char derive_sql[] =
     " WHERE id IN (SELECT chunk FROM delivery WHERE state = 0);"
     "INSERT OR IGNORE INTO history SELECT id, length(blob), created_real_ns FROM chunk"
     " WHERE id NOT IN (SELECT chunk FROM queue);"
-    "INSERT OR IGNORE INTO probe SELECT DISTINCT probe, zeroblob(8) || CAST(printf('%08x', probe)"
-    " AS BLOB), zeroblob(16), 0, 0, 0, 0, zeroblob(64), 0, 0, 0, 0, zeroblob(0) FROM"
+    "INSERT OR IGNORE INTO probe SELECT DISTINCT probe, CAST(printf('%016x', probe) AS BLOB),"
+    " zeroblob(16), 0, 0, 0, 0, zeroblob(64), 0, 0, 0, 0, zeroblob(0) FROM"
     " (SELECT probe FROM raw UNION SELECT probe FROM segment UNION SELECT probe FROM chunk);"
     "UPDATE probe SET upto = max(upto, coalesce((SELECT max(upto) FROM raw WHERE raw.probe ="
     " probe.id), 0));";
@@ -181,7 +211,7 @@ copy_rows(sqlite3 *src, sqlite3 *dst, struct copy_result *out)
 	struct copy c = { .src = src, .dst = dst, .out = out };
 	enum err e;
 
-	memset(out, 0, sizeof *out);
+	*out = (struct copy_result){ 0 };
 	e = db_error(sqlite3_exec(dst, "BEGIN IMMEDIATE", NULL, NULL, NULL));
 	if (e == E_OK)
 		e = copy_table(&c, "meta", false, 2, NULL);
@@ -196,11 +226,7 @@ copy_rows(sqlite3 *src, sqlite3 *dst, struct copy_result *out)
 	if (e == E_OK)
 		e = copy_table(&c, "probe", true, 13, NULL);
 	if (e == E_OK)
-		e = copy_table(&c, "raw", true, 8, check_raw);
-	if (e == E_OK)
-		e = copy_table(&c, "segment", true, 5, check_segment);
-	if (e == E_OK)
-		e = copy_table(&c, "chunk", true, 11, check_chunk);
+		e = copy_blobs(&c);
 	if (e == E_OK)
 		e = db_error(sqlite3_exec(dst, derive_sql, NULL, NULL, NULL));
 	if (e == E_OK)

@@ -2,6 +2,7 @@
  * db.c - the database file: who may own it, how it is opened, which schema it
  * has.  The owner's thread only; logs nothing.
  */
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/base/file.h"
 #include "agent/store/migrations.h"
 #include "agent/store/sqlite.h"
 
@@ -197,6 +199,28 @@ configure(sqlite3 *db, const struct store_limits *limits, char error[STORE_ERROR
 	return e != E_OK ? e : run(db, text, error);
 }
 
+/*
+ * Is this our file with a header that no SQLite can follow?  Then SQLite speaks
+ * of an error, a read-only file or an unknown format, and not of damage.
+ */
+static bool
+header_is_damaged(const char *path)
+{
+	uint8_t h[100];
+	size_t got = 0;
+	int fd;
+
+	if (file_open_read(path, &fd) != E_OK)
+		return false;
+	if (file_pread(fd, h, sizeof h, 0, &got) != E_OK)
+		got = 0;
+	close(fd);
+	return got == sizeof h && memcmp(h, "SQLite format 3", 16) == 0 &&
+	       wire_get32(h + 68) == htobe32(STORE_APPLICATION_ID) &&
+	       (h[18] < 1 || h[18] > 2 || h[19] < 1 || h[19] > 2 ||
+		   be32toh(wire_get32(h + 44)) > 4);
+}
+
 enum err
 db_open(const char *path, const struct store_limits *limits, sqlite3 **out, int *from,
     char error[STORE_ERROR_BYTES])
@@ -237,7 +261,7 @@ db_open(const char *path, const struct store_limits *limits, sqlite3 **out, int 
 	umask(mask);
 	if (e != E_OK) {
 		db_close(db, true);
-		return e;
+		return e != E_CORRUPT && header_is_damaged(path) ? E_CORRUPT : e;
 	}
 	*out = db;
 	return E_OK;

@@ -1,7 +1,7 @@
 /*
- * offline.c - a data directory without a collector: snapshot, verify, export,
- * repair.  The caller holds the directory's lock; any one thread.  Nothing here
- * changes the buffer, except repair.
+ * offline.c - a data directory without a collector: snapshot, verify, repair.
+ * The caller holds the directory's lock; any one thread.  Nothing here changes
+ * the buffer, except repair.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,12 +24,14 @@ open_source(const char *dir, sqlite3 **out, char error[STORE_ERROR_BYTES])
 		snprintf(error, STORE_ERROR_BYTES, "no buffer in %s", dir);
 		return E_NOTFOUND;
 	}
+	/* writable, so that the log of a killed collector can be read; query_only writes nothing */
 	rc = sqlite3_open_v2(
 	    path, out, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(*out,
-		    "PRAGMA locking_mode = EXCLUSIVE; SELECT 1 FROM chunk LIMIT 1", NULL, NULL,
-		    NULL);
+		    "PRAGMA locking_mode = EXCLUSIVE; PRAGMA query_only = ON;"
+		    " PRAGMA trusted_schema = OFF; SELECT 1 FROM chunk LIMIT 1",
+		    NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		return E_OK;
 	snprintf(error, STORE_ERROR_BYTES, "%s", sqlite3_errmsg(*out));
@@ -38,35 +40,36 @@ open_source(const char *dir, sqlite3 **out, char error[STORE_ERROR_BYTES])
 }
 
 static enum err
-snapshot(
-    const char *dir, struct store **out, struct copy_result *copied, char error[STORE_ERROR_BYTES])
+reader_open(const char *dir, struct sqlite_store **out, char error[STORE_ERROR_BYTES])
 {
-	struct sqlite_store *s = NULL;
-	sqlite3 *src;
-	enum err e = open_source(dir, &src, error);
+	struct sqlite_store *s = calloc(1, sizeof *s);
+	enum err e;
+
+	if (s == NULL)
+		return E_NOMEM;
+	s->c.base.ops = &sqlite_ops;
+	s->reader = true;
+	limits_settle(&s->c.limits, NULL, INT64_MAX);
+	e = open_source(dir, &s->db, error);
+	if (e != E_OK)
+		free(s);
+	else
+		*out = s;
+	return e;
+}
+
+enum err
+store_snapshot(const char *dir, struct store **out, char error[STORE_ERROR_BYTES])
+{
+	struct sqlite_store *s;
+	enum err e = reader_open(dir, &s, error);
 
 	if (e != E_OK)
 		return e;
-	s = calloc(1, sizeof *s);
-	if (s == NULL) {
-		db_close(src, true);
-		return E_NOMEM;
-	}
-	s->c.base.ops = &sqlite_ops;
-	s->memory = true;
-	limits_settle(&s->c.limits, NULL, INT64_MAX);
-	sqlite3_hard_heap_limit64(0); /* a short-lived program, the whole buffer in memory */
-	e = db_error(sqlite3_open(":memory:", &s->db));
-	if (e == E_OK)
-		e = db_migrate(s->db, NULL, error);
-	if (e == E_OK)
-		e = copy_rows(src, s->db, copied);
-	db_close(src, true);
-	if (e == E_OK)
-		e = sqlite_load(s);
+	e = sqlite_load(s);
 	if (e != E_OK) {
-		snprintf(error, STORE_ERROR_BYTES, "%s", sqlite3_errmsg(s->db));
-		s->c.base.ops->close(&s->c.base);
+		snprintf(error, STORE_ERROR_BYTES, "%s", s->c.error);
+		sqlite_ops.close(&s->c.base);
 		return e;
 	}
 	*out = &s->c.base;
@@ -74,46 +77,32 @@ snapshot(
 }
 
 enum err
-store_snapshot(const char *dir, struct store **out, char error[STORE_ERROR_BYTES])
-{
-	struct copy_result copied;
-
-	return snapshot(dir, out, &copied, error);
-}
-
-enum err
 store_verify(const char *dir, struct store_verify_report *out, char error[STORE_ERROR_BYTES])
 {
-	struct copy_result copied;
+	struct copy_result checked = { 0 };
 	struct store_stats stats;
-	struct store *st;
-	enum err e = snapshot(dir, &st, &copied, error);
+	struct sqlite_store *s;
+	enum err e = reader_open(dir, &s, error), counted;
 
 	memset(out, 0, sizeof *out);
 	if (e != E_OK)
 		return e;
-	out->rows = copied.rows;
-	out->bad = copied.lost;
-	e = st->ops->stats(st, &stats);
-	if (e == E_OK)
-		e = store_recount(st, &out->recount);
-	out->identity = true;
-	for (int i = 0; i < SIGNAL_COUNT; i++)
-		out->identity = out->identity && stats.identity[i];
-	st->ops->close(st);
-	return e;
-}
-
-enum err
-store_export(const char *dir, store_chunk_fn fn, void *ctx, char error[STORE_ERROR_BYTES])
-{
-	struct store *st;
-	enum err e = store_snapshot(dir, &st, error);
-
+	e = check_rows(s->db, &checked);
+	out->rows = checked.rows;
+	out->bad = checked.lost;
+	/* where a table or index is damaged the rows cannot be counted: that is the answer */
+	counted = sqlite_load(s);
+	if (counted == E_OK)
+		counted = sqlite_stats(&s->c.base, &stats);
+	out->identity = counted == E_OK;
+	for (int i = 0; i < SIGNAL_COUNT && out->identity; i++)
+		out->identity = stats.identity[i];
+	if (counted == E_OK)
+		counted = store_recount(&s->c.base, &out->recount);
+	out->recount = out->recount && counted == E_OK;
 	if (e != E_OK)
-		return e;
-	e = st->ops->chunks(st, fn, ctx);
-	st->ops->close(st);
+		snprintf(error, STORE_ERROR_BYTES, "%s", sqlite3_errmsg(s->db));
+	sqlite_ops.close(&s->c.base);
 	return e;
 }
 

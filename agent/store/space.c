@@ -13,7 +13,7 @@
 #include "agent/store/sqlite.h"
 
 #define BALLAST_NAME  "ballast"
-#define BALLAST_BYTES ((16ull + 4) << 20) /* the WAL's limit and some */
+#define BALLAST_SPARE (4ull << 20) /* beside the log */
 #define EVICT_SLICE   64
 
 enum err
@@ -33,12 +33,14 @@ space_used(struct sqlite_store *s, uint64_t *out)
 static enum err
 oldest_of_class(struct sqlite_store *s, int class, int64_t *chunk)
 {
+	int64_t after;
 	enum err e;
 
 	*chunk = 0;
 	do {
 		sqlite3_stmt *q = sq(s, STMT_QUEUE_NEXT);
 
+		after = *chunk;
 		sqlite3_bind_int(q, 1, class);
 		sqlite3_bind_int64(q, 2, *chunk);
 		e = sq_row(s, q);
@@ -46,6 +48,8 @@ oldest_of_class(struct sqlite_store *s, int class, int64_t *chunk)
 			return e;
 		*chunk = sqlite3_column_int64(q, 0);
 		sq_reset(q);
+		if (*chunk <= after)
+			return sq_fail(s, SQLITE_CORRUPT);
 	} while (lease_count(&s->c.leases, *chunk) > 0);
 	return E_OK;
 }
@@ -97,7 +101,7 @@ space_disk_ok(struct sqlite_store *s)
 {
 	uint64_t now = clock_mono_ns(), avail;
 
-	if (s->memory || s->c.limits.free_floor_bytes == 0)
+	if (s->reader || s->c.limits.free_floor_bytes == 0)
 		return true;
 	if (s->free_checked_ns == 0 || now - s->free_checked_ns > NS_PER_S) {
 		s->free_checked_ns = now;
@@ -113,7 +117,7 @@ ballast_release(struct sqlite_store *s)
 	uint64_t avail;
 
 	/* only a full disk asks for it; the cap's own limit does not */
-	if (s->memory || !s->ballast.held || !disk_free(s, &avail) || avail > s->ballast.bytes / 2)
+	if (s->reader || !s->ballast.held || !disk_free(s, &avail) || avail > s->ballast.bytes / 2)
 		return;
 	if (path_join(path, sizeof path, s->dir, BALLAST_NAME) == E_OK)
 		unlink(path);
@@ -128,12 +132,11 @@ ballast_restore(struct sqlite_store *s)
 	uint64_t avail;
 	int fd;
 
-	if (s->memory || s->ballast.held ||
+	if (s->reader || s->ballast.held ||
 	    path_join(path, sizeof path, s->dir, BALLAST_NAME) != E_OK)
 		return;
-	s->ballast.bytes = s->c.limits.cap_bytes / 16;
-	if (s->ballast.bytes > BALLAST_BYTES)
-		s->ballast.bytes = BALLAST_BYTES;
+	/* the log at its longest must go into the database, and deletes must be logged */
+	s->ballast.bytes = 2ull * log_pages(s) * STORE_PAGE_BYTES + BALLAST_SPARE;
 	if (!disk_free(s, &avail) || avail < 2 * s->ballast.bytes + s->c.limits.free_floor_bytes)
 		return;
 	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);

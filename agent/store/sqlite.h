@@ -15,7 +15,7 @@
 #define STORE_APPLICATION_ID 0x434d4642 /* "CMFB" */
 #define STORE_PAGE_BYTES     16384
 #define STORE_WAL_BYTES      (16ll << 20)
-#define STORE_CHECKPOINT     1024 /* pages in the WAL at which a checkpoint is due */
+#define STORE_LOG_PAGES      1024 /* at most, when a checkpoint is due */
 
 enum stmt_id {
 #define STMT(name, sql) STMT_##name,
@@ -37,7 +37,7 @@ struct sqlite_store {
 	char dir[512];
 	bool own_txn; /* begun by a single call outside a transaction */
 	bool damaged, suspect;
-	bool memory; /* a snapshot: no files */
+	bool reader; /* of a file that no collector has open: changes nothing */
 	int wal_pages;
 	int64_t last_probe, last_raw, last_segment, last_chunk; /* highest ids given */
 	struct ballast ballast;
@@ -50,6 +50,15 @@ static inline struct sqlite_store *
 sqlite_of(struct store *st)
 {
 	return (struct sqlite_store *)(void *)st;
+}
+
+/* Pages in the log at which a checkpoint is due; at twice that a commit does it itself. */
+static inline int
+log_pages(const struct sqlite_store *s)
+{
+	uint64_t pages = s->c.limits.cap_bytes / 64 / STORE_PAGE_BYTES;
+
+	return pages > STORE_LOG_PAGES ? STORE_LOG_PAGES : pages < 64 ? 64 : (int)pages;
 }
 
 /* ---- db.c: file, pragmas, migrations ---------------------------------- */
@@ -201,6 +210,8 @@ struct copy_result {
 };
 /* Copy every readable, good row of src into dst (empty, current schema). */
 MUST_CHECK enum err copy_rows(sqlite3 *src, sqlite3 *dst, struct copy_result *out);
+/* Read every row that has a blob and check it. */
+MUST_CHECK enum err check_rows(sqlite3 *src, struct copy_result *out);
 /* (Re)open the file of s->dir and load the state; the database is the only thing touched. */
 MUST_CHECK enum err sqlite_attach(struct sqlite_store *s, int *from);
 void sqlite_detach(struct sqlite_store *s, bool keep_wal);

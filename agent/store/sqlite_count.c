@@ -82,6 +82,13 @@ load_one(struct counters *n, int64_t signal, const char *name, int64_t reason, u
 		count_rejected(n, (enum signal)signal, (int32_t)reason, value);
 }
 
+static enum err
+bad_row(struct sqlite_store *s, sqlite3_stmt *q)
+{
+	sq_reset(q);
+	return sq_fail(s, SQLITE_CORRUPT);
+}
+
 enum err
 sqlite_counters_load(struct sqlite_store *s)
 {
@@ -89,10 +96,14 @@ sqlite_counters_load(struct sqlite_store *s)
 	enum err e;
 
 	memset(&s->c.now, 0, sizeof s->c.now);
-	while ((e = sq_row(s, q)) == E_OK)
-		load_one(&s->c.now, sqlite3_column_int64(q, 0),
-		    (const char *)sqlite3_column_text(q, 1), sqlite3_column_int64(q, 2),
+	while ((e = sq_row(s, q)) == E_OK) {
+		const char *name = (const char *)sqlite3_column_text(q, 1);
+
+		if (name == NULL) /* the table allows none: damage that SQLite does not see */
+			return bad_row(s, q);
+		load_one(&s->c.now, sqlite3_column_int64(q, 0), name, sqlite3_column_int64(q, 2),
 		    sq_u64(q, 3));
+	}
 	return e == E_NOTFOUND ? E_OK : e;
 }
 
@@ -105,12 +116,12 @@ load_destinations(struct sqlite_store *s)
 
 	memset(d, 0, sizeof *d);
 	while ((e = sq_row(s, q)) == E_OK) {
+		const char *name = (const char *)sqlite3_column_text(q, 1);
 		int64_t id = sqlite3_column_int64(q, 0);
 
-		if (id < 1 || id > STORE_DESTINATIONS_MAX)
-			continue;
-		snprintf(d->names[id - 1], sizeof d->names[0], "%s",
-		    (const char *)sqlite3_column_text(q, 1));
+		if (name == NULL || id < 1 || id > STORE_DESTINATIONS_MAX)
+			return bad_row(s, q);
+		snprintf(d->names[id - 1], sizeof d->names[0], "%s", name);
 		d->active[id - 1] = sqlite3_column_int(q, 2) != 0;
 		if ((size_t)id > d->n)
 			d->n = (size_t)id;
@@ -263,7 +274,6 @@ sqlite_stats(struct store *st, struct store_stats *out)
 	enum err e;
 
 	common_stats(&s->c, out);
-	out->volatile_ = s->memory;
 	e = space_used(s, &out->bytes);
 	if (e == E_OK)
 		e = sq_number(s, STMT_RAW_OLDEST, &t);

@@ -7,7 +7,8 @@
 
 #include "agent/store/sqlite.h"
 
-#define DUE_LOOK 64 /* waiting rows whose time has come, looked at for the right age */
+#define BAD_MAX  1000 /* chunks that fail their checksum, in one call */
+#define DUE_LOOK 64   /* waiting rows whose time has come, looked at for the right age */
 
 static enum err
 delivery_set(struct sqlite_store *s, int64_t chunk, const struct delivery_row *r)
@@ -247,9 +248,12 @@ sqlite_lease(struct store *st, int32_t destination, bool fresh, uint64_t now_rea
 	struct sqlite_store *s = sqlite_of(st);
 	uint64_t next = 0;
 	int64_t chunk;
+	int bad = 0;
 	enum err e;
 
 	do {
+		if (bad++ == BAD_MAX) /* they are still found after they were deleted */
+			return sq_fail(s, SQLITE_CORRUPT);
 		e = next_due(s, destination, fresh, now_real_ns, &chunk, &next);
 		if (e == E_OK)
 			e = fill(s, chunk, destination, out);

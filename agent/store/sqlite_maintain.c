@@ -18,6 +18,13 @@ too_old(uint64_t now_ns, uint64_t then_ns, uint64_t age_s)
 	return then_ns < now_ns && (now_ns - then_ns) / NS_PER_S > age_s;
 }
 
+/* The disk is below its floor or was full: what we keep for the views only must go. */
+static bool
+disk_wants_history(const struct sqlite_store *s)
+{
+	return s->disk_low || s->ballast.released;
+}
+
 /* One loser by history's cap or by age; E_NOTFOUND: nobody has to go. */
 static enum err
 evict_aged(struct sqlite_store *s, uint64_t now_ns)
@@ -28,6 +35,7 @@ evict_aged(struct sqlite_store *s, uint64_t now_ns)
 	if (e == E_OK) {
 		int64_t chunk = sqlite3_column_int64(q, 0);
 		bool goes = s->c.now.total[TOTAL_HISTORY_BYTES] > s->c.limits.history_bytes ||
+			    disk_wants_history(s) ||
 			    too_old(now_ns, sq_u64(q, 2), s->c.limits.history_age_s);
 
 		sq_reset(q);
@@ -123,15 +131,15 @@ shrink(struct sqlite_store *s, bool idle)
 	enum err e = sq_number(s, STMT_FREELIST_COUNT, &unused);
 	int rc = SQLITE_OK, frames = 0;
 
-	if (e == E_OK && unused > VACUUM_PAGES && (idle || s->ballast.released))
+	if (e == E_OK && unused > VACUUM_PAGES && (idle || disk_wants_history(s)))
 		rc = sqlite3_exec(s->db, "PRAGMA incremental_vacuum(128)", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return sq_fail(s, rc);
-	if (e == E_OK && s->wal_pages > 0 && (idle || s->ballast.released)) {
+	if (e == E_OK && s->wal_pages > 0 && (idle || disk_wants_history(s))) {
 		rc = sqlite3_wal_checkpoint_v2(
 		    s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, &frames, NULL);
 		s->wal_pages = 0;
-	} else if (e == E_OK && s->wal_pages > STORE_CHECKPOINT) {
+	} else if (e == E_OK && s->wal_pages > log_pages(s)) {
 		rc = sqlite3_wal_checkpoint_v2(
 		    s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, NULL);
 		s->wal_pages = 0;
@@ -149,6 +157,7 @@ sqlite_maintain(struct store *st, uint64_t now_real_ns, bool idle)
 	if (s->c.in_txn)
 		return common_fail(&s->c, E_STATE, "a transaction is running");
 	now_ns = common_age_clock(&s->c, now_real_ns);
+	(void)space_disk_ok(s); /* ask the kernel once more if it is time */
 	e = evict_slices(s, now_ns);
 	if (e == E_OK && idle)
 		e = forget_probes(s, now_ns);

@@ -212,6 +212,16 @@ sqlite_raw_put(struct store *st, struct probe_row *p, const uint8_t *blob, size_
 	return E_OK;
 }
 
+/*
+ * To the callers of a walk E_CORRUPT means "one bad row, gone and counted, go
+ * on"; a file that is damaged as such is an error that ends the walk.
+ */
+static enum err
+ends_walk(const struct sqlite_store *s, enum err e)
+{
+	return e == E_CORRUPT && s->damaged ? E_IO : e;
+}
+
 /* A row that failed its checksum: out, and counted. */
 static enum err
 discard(struct sqlite_store *s, enum stmt_id remove, int64_t id, uint32_t spans, int total)
@@ -222,10 +232,12 @@ discard(struct sqlite_store *s, enum stmt_id remove, int64_t id, uint32_t spans,
 	enum err e = own_begin(s, &own);
 
 	if (e != E_OK)
-		return e;
+		return ends_walk(s, e);
 	q = sq(s, remove);
 	sqlite3_bind_int64(q, 1, id);
 	e = sq_done(s, q);
+	if (e == E_OK && sqlite3_changes(s->db) == 0) /* found by walking, not by its id */
+		e = sq_fail(s, SQLITE_CORRUPT);
 	if (e == E_OK) {
 		if (spans > n->v[SIGNAL_TRACE][COUNT_QUEUED])
 			spans = (uint32_t)n->v[SIGNAL_TRACE][COUNT_QUEUED];
@@ -234,7 +246,7 @@ discard(struct sqlite_store *s, enum stmt_id remove, int64_t id, uint32_t spans,
 		n->total[total]--;
 	}
 	e = own_end(s, own, e);
-	return e != E_OK ? e : E_CORRUPT;
+	return e != E_OK ? ends_walk(s, e) : E_CORRUPT;
 }
 
 enum err
@@ -248,7 +260,7 @@ sqlite_raw_next(struct store *st, int64_t after, struct raw_row *out)
 	sqlite3_bind_int64(q, 1, after);
 	e = sq_row(s, q);
 	if (e != E_OK)
-		return e;
+		return ends_walk(s, e);
 	e = raw_read(q, &r);
 	sq_reset(q);
 	if (e == E_CORRUPT)
@@ -337,7 +349,7 @@ sqlite_segment_next(struct store *st, int64_t after, struct segment_row *out)
 	sqlite3_bind_int64(q, 1, after);
 	e = sq_row(s, q);
 	if (e != E_OK)
-		return e;
+		return ends_walk(s, e);
 	e = segment_read(q, &g);
 	sq_reset(q);
 	if (e == E_CORRUPT)

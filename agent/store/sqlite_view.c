@@ -50,8 +50,13 @@ sqlite_chunks(struct store *st, store_chunk_fn fn, void *ctx)
 		if (e != E_OK)
 			break;
 		e = chunk_read(q, &c);
-		id = sqlite3_column_int64(q, 0);
 		sq_reset(q);
+		if (c.id >= id) { /* a damaged tree: this walk would not end */
+			free(c.blob);
+			e = sq_fail(s, SQLITE_CORRUPT);
+			break;
+		}
+		id = c.id;
 		if (e == E_OK)
 			e = show(s, &c, probe, fn, ctx);
 		else if (e == E_CORRUPT)

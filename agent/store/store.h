@@ -47,8 +47,10 @@ MUST_CHECK enum err store_recount(struct store *st, bool *equal);
 /*
  * ---- without a collector: the caller holds the data directory's lock ------
  *
- * A copy in memory of all that is good: probes, counters, deliveries, chunks.
- * The file is closed again before it returns.  E_NOTFOUND: no buffer there.
+ * The buffer as it was left, to be read: statistics, probes, chunks.  Nothing is
+ * copied, so that memory stays bounded however large the file is; hold the lock
+ * until it is closed, and close it before anything is printed.  A call that would
+ * change something fails.  E_NOTFOUND: no buffer there.
  */
 MUST_CHECK enum err store_snapshot(
     const char *dir, struct store **out, char error[STORE_ERROR_BYTES]);
@@ -62,10 +64,6 @@ struct store_verify_report {
 /* Read every row, changing nothing. */
 MUST_CHECK enum err store_verify(
     const char *dir, struct store_verify_report *out, char error[STORE_ERROR_BYTES]);
-
-/* Walk all good chunks, newest first, as the views do. */
-MUST_CHECK enum err store_export(
-    const char *dir, store_chunk_fn fn, void *ctx, char error[STORE_ERROR_BYTES]);
 
 /* Move the file aside and bring every good row into a new one. */
 MUST_CHECK enum err store_repair(

@@ -51,9 +51,9 @@ sqlite_close(struct store *st)
 	struct sqlite_store *s = sqlite_of(st);
 
 	sqlite_rollback(st);
-	if (s->db != NULL && !s->memory && !s->suspect && !s->damaged)
+	if (s->db != NULL && !s->reader && !s->suspect && !s->damaged)
 		sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-	sqlite_detach(s, s->suspect || s->damaged);
+	sqlite_detach(s, s->reader || s->suspect || s->damaged);
 	common_fini(&s->c);
 	free(s);
 }

@@ -33,8 +33,8 @@ recover(struct sqlite_store *s)
 
 	if (!s->damaged && !s->suspect && s->db != NULL)
 		return E_OK;
-	if (s->memory)
-		return common_fail(&s->c, E_IO, "the copy in memory cannot be used any more");
+	if (s->reader)
+		return common_fail(&s->c, E_IO, "the file cannot be read any more");
 	if (s->db != NULL && !s->damaged) {
 		e = cut_log(s);
 		if (!s->damaged)
@@ -84,7 +84,7 @@ sqlite_commit(struct store *st)
 		return e;
 	common_commit(&s->c);
 	s->quarantines = 0;
-	if (s->wal_pages > 2 * STORE_CHECKPOINT) /* maintain has not come: bound the file */
+	if (s->wal_pages > 2 * log_pages(s)) /* maintain has not come: bound the file */
 		sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	return E_OK;
 }
