@@ -1,0 +1,70 @@
+"""config/quickstart.sh, from the built tree on: both traces, the status, what to do next, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import List
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from node import BUILD, NODE, ROOT  # noqa: E402
+
+NOBODY = 65534
+
+
+def quickstart(*before: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*before, str(ROOT / "config" / "quickstart.sh"), "--built"], text=True, capture_output=True,
+                          timeout=90, check=False, stdin=subprocess.DEVNULL,
+                          env={**os.environ, "COMFYMON_BUILD": str(BUILD), **env})
+
+
+def left() -> List[Path]:
+    return list(Path("/tmp").glob("comfymon-quickstart-*")) + list(Path("/tmp").glob("comfymon-base-*"))
+
+
+class Quickstart(unittest.TestCase):
+    def shows_the_main_job(self, done: "subprocess.CompletedProcess[str]") -> None:
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        parts = done.stdout.split("\n== ")
+        traces = [part for part in parts if part.startswith("comfymon trace ")]
+        self.assertEqual(len(traces), 2, done.stdout)
+        for trace in traces:
+            for name in ("aiohttp.request POST /prompt", "comfyui.workflow.validate", "comfyui.queue.wait",
+                         "comfyui.workflow.execute", "comfyui.node.execute"):
+                self.assertIn(name, trace)
+        self.assertEqual(sum("error: " in trace for trace in traces), 1)
+        self.assertEqual(sum("comfyui.model.load" in trace for trace in traces), 1)
+        status = next(part for part in parts if part.startswith("comfymon status"))
+        self.assertIn("0 queued + 0 in flight + 0 dropped + 0 rejected: holds", status)
+        last = done.stdout.rstrip().splitlines()[-2:]
+        self.assertIn("install --comfyui", last[0])
+        self.assertIn("DD_TRACE_AGENT_URL", last[1])
+
+    def test_shows_the_main_job_twice_in_a_row_and_leaves_nothing(self) -> None:
+        before = set(left())
+        for _ in range(2):
+            self.shows_the_main_job(quickstart())
+        self.assertEqual(set(left()) - before, set())
+
+    def test_the_readers_own_switches_do_not_reach_it(self) -> None:
+        self.shows_the_main_job(quickstart(DD_TRACE_ENABLED="false", COMFYMON_AUTOSTART="0", DD_TRACE_SAMPLE_RATE="0",
+                                           TMPDIR=tempfile.gettempdir()))
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can try it as another user")
+    def test_works_as_a_user_without_rights(self) -> None:
+        drop = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+        if subprocess.run([*drop, "test", "-r", str(NODE / "comfymon")], check=False).returncode != 0:
+            self.skipTest(f"another user cannot read {NODE}")
+        self.shows_the_main_job(quickstart(*drop, HOME="/nonexistent"))
+
+    def test_a_host_that_does_not_start_is_a_failure(self) -> None:
+        done = quickstart(STANDIN_PYTHON="/bin/false")
+        self.assertNotEqual(done.returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
