@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs aiohttp_test.py with the newest aiohttp that this Python can install.
-#   newest_aiohttp.sh PYTHON FOLDER    the virtual environment is made in FOLDER, once
+# Runs a test (aiohttp_test.py) with the newest aiohttp that this Python can install.
+#   newest_aiohttp.sh PYTHON FOLDER [TEST]    the virtual environment is made in FOLDER, once
 # Exits 77 (skipped), saying why, when no package index can be reached.
 set -euo pipefail
 python=$1
@@ -17,4 +17,4 @@ if ! "$folder/bin/python" -c 'import aiohttp' 2>/dev/null; then
 		exit 77
 	fi
 fi
-exec "$folder/bin/python" -W ignore "$here/aiohttp_test.py"
+exec "$folder/bin/python" -W ignore "${3:-$here/aiohttp_test.py}"
