@@ -5,6 +5,7 @@
  * called by any.  The lock guards what line.h marks; nothing is called out
  * while it is held.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #define POLL_MS       (10 * 60 * 1000)
 #define STALL_BYTES   1024u /* less than this within the time limit is no progress */
 #define TIMEOUT_MS    10000u
+#define WAKE_TRIES    100
 #define EXPANSION_DEF (4 * 16)
 
 struct exporter {
@@ -453,6 +455,14 @@ exporter_start(struct exporter *e)
 	return thread_start(&e->thread, "exporter", run, e);
 }
 
+/* It writes to a socket of its own, which may fail: then the thread would sleep on. */
+static void
+rouse(struct exporter *e)
+{
+	for (int tries = 0; curl_multi_wakeup(e->multi) != CURLM_OK && tries < WAKE_TRIES; tries++)
+		(void)sched_yield();
+}
+
 void
 exporter_stop(struct exporter *e, uint64_t deadline_ms)
 {
@@ -463,7 +473,7 @@ exporter_stop(struct exporter *e, uint64_t deadline_ms)
 		e->stop_mono_ns = clock_mono_ns() + deadline_ms * NS_PER_MS;
 	e->stop = true;
 	(void)pthread_mutex_unlock(&e->lock);
-	(void)curl_multi_wakeup(e->multi);
+	rouse(e);
 	thread_join(&e->thread);
 }
 
@@ -535,7 +545,7 @@ exporter_give(struct exporter *e, size_t i, struct lease *leases, size_t n)
 	}
 	(void)pthread_mutex_unlock(&e->lock);
 	if (rv == E_OK)
-		(void)curl_multi_wakeup(e->multi);
+		rouse(e);
 	return rv;
 }
 

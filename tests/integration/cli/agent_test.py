@@ -13,10 +13,11 @@ from typing import Any, Dict, List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from support.fake_datadog import FakeDatadog  # noqa: E402
-from support.harness import Agent, wait_until  # noqa: E402
+from support.harness import ROOT, Agent, wait_until  # noqa: E402
 from support.script import Act  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
+FAILCALL = Path(os.environ.get("COMFYMON_BUILD", ROOT / "build" / "release")) / "bin" / "failcall.so"
 LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warn|info|debug) [a-z_]+( [a-z_]+=(\"[^\"]*\"|\S*))*$")
 
 
@@ -95,6 +96,16 @@ class Service(unittest.TestCase):
         agent.start()
         agent.drain(20, received=1)
         self.assertEqual(agent.status()["signals"]["trace"]["sent"], 1)
+
+    @unittest.skipUnless(FAILCALL.exists(), "failcall.so is not built")
+    def test_a_wakeup_that_fails_does_not_keep_it_from_its_end(self) -> None:
+        for n in range(4, 11):  # libcurl wakes its thread by a send, one of these is it
+            with self.subTest(n):
+                agent = self.agent(LD_PRELOAD=str(FAILCALL), FAIL_CALL="send", FAIL_AT=str(n), FAIL_ERRNO="104",
+                                   FAIL_TIMES="1", FAIL_SELF="0", FAIL_LOG=os.devnull, COMFYMON_DRAIN="1s")
+                self.send(agent, 1)
+                time.sleep(0.1)
+                self.assertEqual(agent.stop(6), 0)
 
 
 if __name__ == "__main__":
