@@ -231,6 +231,18 @@ main_part(PyObject *result)
 	return NULL;
 }
 
+/* A patcher is asked, a VAE knows its own. New reference, or NULL. */
+static PyObject *
+dtype_of(PyObject *part, PyObject *patcher)
+{
+	PyObject *dtype =
+	    patcher != NULL ? PyObject_CallMethod(patcher, "model_dtype", NULL) : NULL;
+	PyErr_Clear();
+	if (dtype == Py_None)
+		Py_CLEAR(dtype);
+	return dtype != NULL ? dtype : model_attr(part, "vae_dtype");
+}
+
 static int
 build_called(struct hook_call *c)
 {
@@ -250,12 +262,10 @@ build_returned(struct hook_call *c, PyObject *result)
 	PyObject *part = result == NULL ? NULL : made != NULL ? made : main_part(result);
 	if (part != NULL) {
 		PyObject *network = network_of(part, &patcher);
-		PyObject *dtype =
-		    patcher != NULL ? PyObject_CallMethod(patcher, "model_dtype", NULL) : NULL;
+		PyObject *dtype = dtype_of(part, patcher);
 		model_tag_class(c->span, model_class_name(Py_TYPE(network)));
-		if (dtype != NULL && dtype != Py_None)
+		if (dtype != NULL)
 			model_tag_torch(c->span, model_keys.dtype, dtype);
-		PyErr_Clear();
 		Py_XDECREF(dtype);
 		Py_XDECREF(patcher);
 		Py_DECREF(network);

@@ -217,14 +217,17 @@ const struct hook_kind model_kind_load = {
 
 /* ---- unload ------------------------------------------------------------- */
 
-/* The exception that is being handled is the device's out-of-memory. */
+/*
+ * The exception that is being handled is the device's out-of-memory; whoever
+ * unloads everything while handling one has found it to be that.
+ */
 static bool
-handling_oom(void)
+handling_oom(bool everything)
 {
 	PyObject *type, *value, *tb;
 	PyErr_GetExcInfo(&type, &value, &tb);
 	bool oom = value != NULL && value != Py_None &&
-		   strstr(model_class_name(Py_TYPE(value)), "OutOfMemory") != NULL;
+		   (everything || strstr(model_class_name(Py_TYPE(value)), "OutOfMemory") != NULL);
 	Py_XDECREF(type);
 	Py_XDECREF(value);
 	Py_XDECREF(tb);
@@ -233,15 +236,15 @@ handling_oom(void)
 
 /* Who wanted it: another model, an allocation that failed, work that needs room, or a person. */
 static const char *
-cause(void)
+cause(bool everything)
 {
 	static const char load[] = "comfyui.model.load";
 	struct span *loading = span_within(comfymon_intern(load, sizeof load - 1));
 	struct span *now = span_current();
-	const char *why = loading != NULL  ? "load"
-			  : handling_oom() ? "oom"
-			  : now != NULL    ? "memory"
-					   : "request";
+	const char *why = loading != NULL            ? "load"
+			  : handling_oom(everything) ? "oom"
+			  : now != NULL              ? "memory"
+						     : "request";
 	Py_XDECREF(loading);
 	Py_XDECREF(now);
 	return why;
@@ -250,7 +253,7 @@ cause(void)
 static int
 unload_called(struct hook_call *c)
 {
-	const char *why = cause();
+	const char *why = cause(strcmp(hook_def_of(c)->attr, "unload_all_models") == 0);
 	if (called(c) < 0)
 		return -1;
 	if (c->span != NULL)

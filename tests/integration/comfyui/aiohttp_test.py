@@ -392,6 +392,42 @@ class Requests(Case):
                               text=True, capture_output=True, check=True).stdout
         self.assertEqual(said.strip(), "[]")
 
+    def test_statuses_that_are_errors_can_be_chosen(self) -> None:
+        async def test(server: Server) -> None:
+            for path in ("/unavailable", "/forbidden", "/failing", "/ids"):
+                await server.get(path)
+
+        self.again(DD_TRACE_HTTP_SERVER_ERROR_STATUSES="400-499, 503,junk,-1,600-1")
+        self.run_with(test)
+        self.assertEqual([s.error for s in self.requests()], [True, True, False, False])
+
+    def test_a_stranger_cannot_fill_the_arena_nor_a_tag(self) -> None:
+        async def test(server: Server) -> None:
+            for number in range(300):
+                await server.get(f"/things/{number}?q={number}", {
+                    "x-datadog-trace-id": "1", "x-datadog-parent-id": "1", "x-datadog-tags": f"_dd.p.key{number}=v,_dd.p.usr=u",
+                    "User-Agent": f"agent {number}", "x-datadog-origin": f"o{number}"},
+                    method=("GET", "PROPFIND", "MKCOL", "COPY", "LOCK", "SEARCH")[number % 6])
+
+        before = len(self.ring().strings)
+        self.run_with(test)
+        self.assertLess(len(self.ring().strings) - before, 60)
+        told = self.requests()
+        self.assertEqual(len(told), 300)
+        self.assertEqual((told[0].meta["_dd.p.key0"], told[-1].meta["_dd.p.usr"]), ("v", "u"))
+        self.assertEqual(sum(key.startswith("_dd.p.key") for s in told for key in s.meta), 31, "the first few keys")
+
+    def test_what_is_too_long_is_clipped_on_a_characters_edge(self) -> None:
+        async def test(server: Server) -> None:
+            await server.get("/things/" + "x" * 3000, {"User-Agent": "a" + "\u00e9" * 300})
+            await server.get("/ids", {"Host": "h" * 200})
+
+        self.run_with(test)
+        long, host = self.requests()
+        self.assertEqual(len(long.meta["http.url"]), 512)
+        self.assertEqual(long.meta["http.useragent"], "a" + "\u00e9" * 127)
+        self.assertEqual(host.meta["http.url"], "/ids")
+
     def test_nothing_fails_inside(self) -> None:
         async def test(server: Server) -> None:
             for path in ("/ids", "/failing", "/nowhere", "/forbidden", "/sub/deep/x"):

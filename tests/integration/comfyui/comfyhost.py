@@ -15,8 +15,8 @@ sys.path[:0] = [str(TESTS / "standin"), str(HERE.parent / "python")]
 from client import BAD_NEIGHBOURS, ComfyError, ComfyUI, workflow  # noqa: E402
 from ringfile import LOCAL_ROOT, REMOTE_PARENT, Ring, Span, only, rings  # noqa: E402
 
-__all__ = ["BAD_NEIGHBOURS", "ComfyError", "HERE", "Host", "LOCAL_ROOT", "NODE", "PROFILES", "REMOTE_PARENT", "Span", "children", "ksampler", "only",
-           "wait_for", "workflow"]
+__all__ = ["BAD_NEIGHBOURS", "ComfyError", "HERE", "Host", "LOCAL_ROOT", "NODE", "PROFILES", "REMOTE_PARENT", "Span", "children",
+           "ksampler", "only", "outcome", "wait_for", "workflow"]
 
 NODE = str(Path(os.environ.get("COMFYMON_BUILD", "build/release")) / "node" / "comfymon")
 PROFILES = ("p2024a", "p010", "p0345", "p0364", "p0368", "p0100", "p038", "pfuture", "plifecycle", "pminimal")
@@ -87,6 +87,6 @@ def ksampler(seed: int = 1, text: str = "a lighthouse at night", vae: str = "") 
 def outcome(comfy: Host, graph: dict[str, Any]) -> Any:
     """What a client sees of a job, without what is never the same twice."""
     entry = comfy.run(graph)
-    messages = [[event, {k: v for k, v in data.items() if k not in ("prompt_id", "timestamp", "executed", "traceback", "current_outputs")}]
-                for event, data in entry["status"]["messages"]]
+    passing = ("prompt_id", "timestamp", "executed", "traceback", "current_outputs")
+    messages = [[event, {k: v for k, v in data.items() if k not in passing}] for event, data in entry["status"]["messages"]]
     return entry["outputs"], entry["status"]["status_str"], [m for m in messages if m[0] != "execution_cached"]

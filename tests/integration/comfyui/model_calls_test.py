@@ -213,6 +213,21 @@ class Calls(Case):
         management.unload_all_models()
         self.assertEqual([s.name for s in self.told()], ["comfyui.model.load"])
 
+    def test_whoever_unloads_everything_while_handling_an_exception_has_no_memory(self) -> None:
+        patchers = [Patcher(Flux(), 10), Patcher(Flux(), 10), Patcher(Flux(), 10)]
+        out_of_memory = type("OutOfMemoryError", (RuntimeError,), {})
+        cases = ((RuntimeError("CUDA error"), management.unload_all_models),
+                 (out_of_memory(), lambda: management.free_memory(1, "")),
+                 (RuntimeError("else"), lambda: management.free_memory(1, "")))
+        for patcher, (error, unload) in zip(patchers, cases):
+            management.load_models_gpu([patcher])
+            with _comfymon.trace("node"):
+                try:
+                    raise error
+                except RuntimeError:
+                    unload()
+        self.assertEqual([s.resource for s in self.told("comfyui.model.unload")], ["oom", "oom", "memory"])
+
     def test_a_generator_of_models_is_not_used_up(self) -> None:
         patchers = [Patcher(Flux(), 10), Patcher(ControlNet(), 5)]
         management.load_models_gpu(patcher for patcher in patchers)

@@ -1,0 +1,27 @@
+/*
+ * comfy_web.h - the head of a request to aiohttp's server, as far as it is told
+ * (comfy_web_head.c for comfy_web.c).  GIL held; no exception is left behind.
+ *
+ * Everything in a head is a stranger's: it is checked, clipped, and what could
+ * be of any number of kinds becomes no string of the arena.
+ */
+#pragma once
+
+#include "probe/python/span.h"
+
+/* Begin the span, in the caller's trace if the request brings one, with the tags of its head. */
+void web_head_begin(struct span *s, PyObject *request);
+/* The method that was told: a constant. */
+const char *web_head_method(const struct span *s);
+
+/* An attribute: new reference, or NULL. */
+PyObject *web_attr(PyObject *o, PyObject *name);
+/* The text of a str (borrowed), or NULL. */
+const char *web_utf8(PyObject *o);
+/* The id of a constant of ours. */
+uint32_t web_intern(const char *s);
+
+/* Names as objects, once: -1 with an exception. */
+int web_head_setup(void);
+/* Ids anew, and the environment's styles of propagation. */
+void web_head_restart(void);
