@@ -105,6 +105,9 @@ status_of(const struct cli *c, struct store *st, struct outbuf *out)
 	}
 	if (rv == E_OK) {
 		s->state = AGENT_OFFLINE;
+		/* The copy is in memory and without limits; what it was copied from is not. */
+		s->store.volatile_ = false;
+		s->store.cap_bytes = config_number(c->config, OPT_STORE_CAP);
 		copy(s->reason, sizeof s->reason,
 		    "no agent runs; this is the buffer as it was left");
 		copy(s->version, sizeof s->version, COMFYMON_VERSION);

@@ -114,6 +114,15 @@ class WithAgent(unittest.TestCase):
         self.assertEqual(self.agent.cli("verify").returncode, 4)
         self.assertEqual(self.agent.cli("purge", "--yes").returncode, 4)
 
+    def test_without_an_agent_the_buffer_is_shown_as_it_was_left(self) -> None:
+        self.send()
+        with_agent = self.agent.status()["store"]
+        self.writer.close()
+        self.agent.stop()
+        store = json.loads(self.agent.cli("status", "--json").stdout)["store"]
+        self.assertEqual(store["cap_bytes"], with_agent["cap_bytes"])
+        self.assertFalse(store["volatile"])
+
     def test_doctor_names_the_station_that_is_broken(self) -> None:
         self.send()
         self.assertIn("nothing is wrong", self.agent.cli("doctor").stdout)
