@@ -106,8 +106,10 @@ module_start(PyObject *Py_UNUSED(m), PyObject *args, PyObject *kw)
 	/* What began with the ring that is there goes on in it. */
 	if (comfymon_is_on())
 		Py_RETURN_TRUE;
-	snprintf(version, sizeof version, "%d.%d.%d", PY_MAJOR_VERSION, PY_MINOR_VERSION,
-	    PY_MICRO_VERSION);
+	/* "3.11.7 (main, …": of the interpreter that runs, not of the headers we were built with.
+	 */
+	snprintf(
+	    version, sizeof version, "%.*s", (int)strcspn(Py_GetVersion(), " "), Py_GetVersion());
 	identity_read(&identity, version);
 	if (!identity.enabled)
 		Py_RETURN_FALSE;
