@@ -70,6 +70,52 @@ TEST(the_bytes_of_a_span_record_are_these)
 	CHECK_STR(got, want);
 }
 
+static uint64_t
+field_value(const struct field_desc *f)
+{
+	switch (field_width(f->kind)) {
+	case 1:
+		return buf[f->offset];
+	case 2:
+		return wire_get16(buf + f->offset);
+	case 4:
+		return wire_get32(buf + f->offset);
+	default:
+		return wire_get64(buf + f->offset);
+	}
+}
+
+/* The codec is written by hand: each field must lie where the table of events puts it. */
+TEST(the_codec_agrees_with_the_table)
+{
+	static const struct {
+		const char *name;
+		uint64_t value;
+	} want[] = { { "trace_hi", 1 }, { "trace_lo", 2 }, { "span_id", 3 }, { "parent_id", 4 },
+		{ "start_ns", 5 }, { "duration_ns", 6 }, { "service", 7 }, { "name", 8 },
+		{ "resource", 9 }, { "type", 10 }, { "flags", WIRE_SPAN_ERROR },
+		{ "priority", 0xff }, { "mechanism", 4 }, { "tag_count", 1 }, { "tag_words", 1 } };
+	static const uint16_t events[] = { EVENT_SPAN, EVENT_OPEN };
+	uint8_t room[8];
+	struct wire_tags t = { .buf = room, .cap = sizeof room };
+
+	wire_tag_i32(&t, 1, 1);
+
+	struct wire_span s = a_span(&t);
+
+	put(&s);
+	for (size_t e = 0; e < 2; e++) {
+		const struct event_desc *event = event_find(events[e]);
+
+		REQUIRE(event != NULL && event->field_count == sizeof want / sizeof want[0]);
+		CHECK_EQ(event->fixed_bytes, WIRE_SPAN_FIXED_BYTES);
+		for (size_t i = 0; i < event->field_count; i++) {
+			CHECK_STR(event->fields[i].name, want[i].name);
+			CHECK_EQ(field_value(&event->fields[i]), want[i].value);
+		}
+	}
+}
+
 TEST(a_span_is_read_as_it_was_written)
 {
 	uint8_t room[256];
@@ -232,6 +278,7 @@ int
 main(void)
 {
 	RUN(the_bytes_of_a_span_record_are_these);
+	RUN(the_codec_agrees_with_the_table);
 	RUN(a_span_is_read_as_it_was_written);
 	RUN(tags_of_kinds_yet_to_come_are_stepped_over);
 	RUN(a_tag_that_leaves_its_span_is_refused);
