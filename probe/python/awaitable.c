@@ -6,11 +6,14 @@
  * the context that runs the coroutine, which need not be the one that made it.
  * See hook.h
  */
+#include <stddef.h>
+
 #include "probe/python/hook_impl.h"
 
 struct awaitable {
 	PyObject_HEAD PyObject *inner;
 	PyObject *wrapper;
+	PyObject *weak;
 	struct hook_call call;
 	bool started, over;
 };
@@ -185,11 +188,14 @@ awaitable_finalize(PyObject *self)
 	py_restore(&r);
 }
 
+/* Others of the same dead cycle may still step us: None says so as an exception. */
 static int
 awaitable_clear(PyObject *self)
 {
 	struct awaitable *a = (struct awaitable *)self;
-	Py_CLEAR(a->inner);
+	PyObject *inner = a->inner;
+	a->inner = Py_NewRef(Py_None);
+	Py_DECREF(inner);
 	return 0;
 }
 
@@ -200,6 +206,8 @@ awaitable_dealloc(PyObject *self)
 	if (PyObject_CallFinalizerFromDealloc(self) < 0)
 		return;
 	PyObject_GC_UnTrack(self);
+	if (a->weak != NULL)
+		PyObject_ClearWeakRefs(self);
 	Py_CLEAR(a->inner);
 	Py_CLEAR(a->call.span);
 	Py_CLEAR(a->wrapper);
@@ -211,7 +219,7 @@ awaitable_getattro(PyObject *self, PyObject *name)
 {
 	PyObject *v = PyObject_GenericGetAttr(self, name);
 	PyObject *inner = ((struct awaitable *)self)->inner;
-	if (v != NULL || inner == NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
+	if (v != NULL || !PyErr_ExceptionMatches(PyExc_AttributeError))
 		return v;
 	PyErr_Clear();
 	return PyObject_GetAttr(inner, name);
@@ -220,8 +228,7 @@ awaitable_getattro(PyObject *self, PyObject *name)
 static PyObject *
 awaitable_repr(PyObject *self)
 {
-	PyObject *inner = ((struct awaitable *)self)->inner;
-	return inner != NULL ? PyObject_Repr(inner) : PyUnicode_FromString("<coroutine>");
+	return PyObject_Repr(((struct awaitable *)self)->inner);
 }
 
 static PyObject *
@@ -258,6 +265,7 @@ static PyAsyncMethods awaitable_async = {
 PyTypeObject awaitable_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_comfymon.coroutine",
 	.tp_basicsize = sizeof(struct awaitable),
+	.tp_weaklistoffset = offsetof(struct awaitable, weak),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
 #ifdef Py_TPFLAGS_HAVE_AM_SEND
 		    | Py_TPFLAGS_HAVE_AM_SEND
@@ -283,6 +291,7 @@ awaitable_new(PyObject *inner, const struct hook_call *c, PyObject *wrapper)
 		return NULL;
 	a->inner = Py_NewRef(inner);
 	a->wrapper = Py_NewRef(wrapper);
+	a->weak = NULL;
 	a->call = *c;
 	a->started = a->over = false;
 	PyObject_GC_Track(a);

@@ -223,7 +223,7 @@ number_of(enum expr_function f, PyObject *o, double *out)
 		PyErr_Clear();
 		return false;
 	}
-	if (f == EXPR_INT)
+	if (f == EXPR_INT && *out > -0x1p63 && *out < 0x1p63)
 		*out = (double)(long long)*out;
 	return true;
 }

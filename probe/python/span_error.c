@@ -33,12 +33,13 @@ tag_redacted(struct span *s, uint32_t key, const char *text, size_t n, size_t ca
 		len = n < cap ? n : cap;
 		memcpy(out, text, len);
 	}
-	/* Not in the middle of a character. */
-	if (len == cap)
+	/* Clipped: not in the middle of a character. */
+	if (len == cap) {
 		while (len > 0 && ((unsigned char)out[len - 1] & 0xc0) == 0x80)
 			len--;
-	if (len > 0 && len < cap && ((unsigned char)out[len - 1] & 0xc0) == 0xc0)
-		len--;
+		if (len > 0 && (unsigned char)out[len - 1] >= 0xc0)
+			len--;
+	}
 	span_tag_text(s, key, out, len);
 	PyMem_RawFree(out);
 }

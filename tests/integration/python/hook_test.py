@@ -10,6 +10,7 @@ import pickle
 import sys
 import types
 import unittest
+import weakref
 
 from base import Case, _comfymon
 
@@ -129,6 +130,15 @@ class Hooks(Case):
         self.assertEqual(len(outer), 4)
         self.assertEqual(sum(s.error for s in outer.values()), 1)
         self.assertEqual({s.parent_id for s in spans if s.name == "inside"}, set(outer))
+
+    def test_a_coroutine_can_be_referred_to_weakly(self) -> None:
+        self.attach("slow")
+        waiting = self.module.slow(1)
+        watched = weakref.ref(waiting)
+        self.assertIs(watched(), waiting)
+        waiting.close()
+        del waiting
+        self.assertIsNone(watched())
 
     def test_a_cancelled_and_an_unawaited_coroutine_end_their_spans(self) -> None:
         self.attach("slow", long=True)

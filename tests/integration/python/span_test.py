@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -77,6 +78,13 @@ class Spans(Case):
         self.assertEqual(found.meta["error.message"], "no such thing")
         self.assertIn(", in inner", found.meta["error.stack"])
         self.assertNotIn("raise ValueError", found.meta["error.stack"])
+
+    def test_a_long_message_ends_with_a_whole_character(self) -> None:
+        for before in range(2043, 2050):
+            with contextlib.suppress(ValueError), trace(f"cut {before}"):
+                raise ValueError("a" * before + "\u20ac" * 9)
+        for span in self.ring().spans():  # what is no UTF-8 is not read at all
+            self.assertRegex(span.meta["error.message"], "^a+\u20ac*$")
 
     def test_messages_can_be_kept_out(self) -> None:
         os.environ["COMFYMON_ERROR_MESSAGE"] = "0"
