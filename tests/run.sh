@@ -34,25 +34,25 @@ mkdir -p build
 if [ $quick = yes ]; then
 	say "dev: build"
 	build dev
-	ctest --test-dir build/dev -j "$jobs" --output-on-failure -L 'unit|contract|lint'
+	ctest --no-tests=error --test-dir build/dev -j "$jobs" --output-on-failure -L 'unit|contract|lint'
 	exit
 fi
 
 say "asan: build, unit and contract tests under AddressSanitizer and UBSan"
 build asan
-ctest --test-dir build/asan -j "$jobs" --output-on-failure -L 'unit|contract' -LE nosan
+ctest --no-tests=error --test-dir build/asan -j "$jobs" --output-on-failure -L 'unit|contract' -LE nosan
 
 say "tsan: build, unit and contract tests under ThreadSanitizer"
 build tsan
-ctest --test-dir build/tsan -j "$jobs" --output-on-failure -L 'unit|contract' -LE nosan
+ctest --no-tests=error --test-dir build/tsan -j "$jobs" --output-on-failure -L 'unit|contract' -LE nosan
 
 say "fuzz: ten seconds a target"
 build fuzz
-ctest --test-dir build/fuzz -j "$jobs" --output-on-failure -L fuzz
+ctest --no-tests=error --test-dir build/fuzz -j "$jobs" --output-on-failure -L fuzz
 
 say "fault: kills aimed at each phase, and builds broken on purpose"
 build fault comfymon probe_gen
-ctest --test-dir build/fault --output-on-failure -R '^fault\.phases'
+ctest --no-tests=error --test-dir build/fault --output-on-failure -R '^fault\.phases'
 
 say "release: build"
 build release
@@ -60,4 +60,4 @@ build release
 say "tests: every one, on the release build"
 echo "stages:$times"
 echo "Python minors that run: $(cut -d' ' -f1 build/release/pythons.txt | paste -sd' ')"
-ctest --test-dir build/release -j "$jobs" --output-on-failure
+ctest --no-tests=error --test-dir build/release -j "$jobs" --output-on-failure
