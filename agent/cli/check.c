@@ -44,12 +44,32 @@ print_table(const struct term *t, const struct config *c)
 	printf("configuration file: %s\n", config_file(c)[0] != '\0' ? config_file(c) : "none");
 	for (int o = 0; o < OPTION_COUNT; o++) {
 		bool set = config_is_set(c, (enum option)o);
+		const char *value = shown(c, (enum option)o, size, sizeof size);
 
-		printf("%s%-22s %-34s%s %s%s%s\n", term_style(t, set ? "bold" : "off"),
-		    option_table[o].key, shown(c, (enum option)o, size, sizeof size),
-		    term_style(t, "off"), term_style(t, "dim"),
-		    config_origin_text(c, (enum option)o, origin, sizeof origin),
-		    term_style(t, "off"));
+		printf("%s%-21s ", term_style(t, set ? "bold" : "off"), option_table[o].key);
+
+		int used = term_put(t, value[0] != '\0' ? value : "-", -1);
+
+		fputs(term_style(t, "off"), stdout);
+		term_pad(t, 22 - used);
+		printf(" %s", term_style(t, set ? "off" : "dim"));
+		term_put(t, config_origin_text(c, (enum option)o, origin, sizeof origin), -1);
+		printf("%s\n", term_style(t, "off"));
+	}
+}
+
+/* What the options come to. */
+static void
+print_destinations(const struct term *t, const struct destination_options *d, size_t n)
+{
+	if (n == 0)
+		puts("traces stay here: no destination");
+	for (size_t i = 0; i < n; i++) {
+		fputs("traces go to ", stdout);
+		term_put(t, d[i].name, -1);
+		fputs(": ", stdout);
+		term_put(t, d[i].url, -1);
+		putchar('\n');
 	}
 }
 
@@ -104,9 +124,11 @@ verb_check(struct cli *c)
 
 	if (rv != CLI_OK)
 		return rv;
-	if (c->json)
+	if (c->json) {
 		rv = print_json(c->config);
-	else
+	} else {
 		print_table(&t, c->config);
+		print_destinations(&t, destinations, n);
+	}
 	return c->pid > 0 ? print_probe(c) : rv;
 }

@@ -148,6 +148,7 @@ static enum err
 traces_of(const struct cli *c, struct store *st, const char *target, struct outbuf *out)
 {
 	struct trace_filter f = { .limit = 50 };
+	bool cut;
 	struct span_defaults d = defaults_of(c);
 	char number[32];
 
@@ -159,7 +160,7 @@ traces_of(const struct cli *c, struct store *st, const char *target, struct outb
 		f.since_real_ns = strtoull(number, NULL, 10);
 	if (argument(target, "min_duration_ns", number, sizeof number))
 		f.min_duration_ns = strtoull(number, NULL, 10);
-	return view_traces(st, NULL, &d, &f, out);
+	return view_traces(st, NULL, &d, &f, out, &cut);
 }
 
 static enum err

@@ -72,7 +72,12 @@ view_get(const struct cli *c, const char *target, char **body)
 		    config_string(c->config, OPT_RUN_DIR), err_text(rv));
 		return CLI_FAILED;
 	}
-	if (status == 200)
+	if (status == 206)
+		fputs(
+		    "comfymon: the buffer is large: only the newest traces were searched; --since "
+		    "narrows it\n",
+		    stderr);
+	if (status == 200 || status == 206)
 		return CLI_OK;
 	print_refusal(status, *body);
 	free(*body);

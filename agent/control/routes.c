@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/control/routes.h"
 #include "agent/control/views.h"
 #include "agent/core/json.h"
 
 #define QUERY_TIMEOUT_MS 10000u
+#define SEARCH_MS        2000u /* of the pipeline's time, for a list; then 206 */
 
 static int
 refuse(struct outbuf *out, int status, const char *why)
@@ -48,6 +50,7 @@ struct traces_query {
 	struct trace_filter filter;
 	const struct span_defaults *defaults;
 	struct outbuf *out;
+	bool cut;
 };
 
 static enum err
@@ -55,7 +58,8 @@ run_traces(void *ctx, struct store *st, struct processor *p)
 {
 	struct traces_query *q = ctx;
 
-	return view_traces(st, p, q->defaults, &q->filter, q->out);
+	q->filter.until_mono_ns = clock_mono_ns() + SEARCH_MS * NS_PER_MS;
+	return view_traces(st, p, q->defaults, &q->filter, q->out, &q->cut);
 }
 
 static bool
@@ -100,8 +104,11 @@ get_traces(const struct request *r, struct outbuf *out)
 	if (!take_number(r->query(r, "limit"), &limit) || limit < 1 || limit > VIEW_TRACES_MAX)
 		return refuse(out, 400, "limit: expected 1 to 10000");
 	q.filter.limit = (uint32_t)limit;
-	return finish(
+
+	int status = finish(
 	    out, r->options->view.query(r->options->view.agent, run_traces, &q, QUERY_TIMEOUT_MS));
+
+	return status == 200 && q.cut ? 206 : status;
 }
 
 struct trace_query {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/control/walk.h"
 #include "agent/core/json.h"
 
@@ -26,6 +27,7 @@ struct list {
 	struct summary *rows;
 	uint32_t *slots; /* index + 1 by hash; power of two */
 	uint32_t count, cap, slot_count;
+	bool cut;
 };
 
 static struct summary *
@@ -113,9 +115,18 @@ static enum err
 take(void *ctx, const struct walked *w)
 {
 	struct list *l = ctx;
-	struct summary *row = row_of(l, w->trace);
+	struct summary *row;
 	struct span_model s;
 
+	/* What was written before that time had ended by then, and so had all that follows. */
+	if (w->state != TRACE_OPEN &&
+	    w->written_ns + CLOCK_SLACK_NS < (int64_t)l->filter->since_real_ns)
+		return E_FULL;
+	if (l->filter->until_mono_ns != 0 && clock_mono_ns() >= l->filter->until_mono_ns) {
+		l->cut = true;
+		return E_FULL;
+	}
+	row = row_of(l, w->trace);
 	if (row == NULL)
 		return all_whole(l, w->written_ns) ? E_FULL : E_OK;
 	if (row->spans == 0)
@@ -174,7 +185,7 @@ filters(const struct trace_filter *f)
 
 enum err
 view_traces(struct store *st, struct processor *p, const struct span_defaults *d,
-    const struct trace_filter *f, struct outbuf *out)
+    const struct trace_filter *f, struct outbuf *out, bool *cut)
 {
 	struct list l = { .filter = f, .cap = filters(f) ? VIEW_TRACES_MAX : f->limit };
 	uint32_t given = 0;
@@ -187,6 +198,7 @@ view_traces(struct store *st, struct processor *p, const struct span_defaults *d
 	if (l.rows == NULL || l.slots == NULL)
 		goto out;
 	rv = walk_traces(st, p, d, NULL, take, &l);
+	*cut = l.cut;
 	if (rv == E_FULL)
 		rv = E_OK;
 	if (rv != E_OK)

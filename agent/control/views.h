@@ -21,6 +21,9 @@ struct trace_filter {
 	char text[128]; /* "" any; part of a name, resource or error message */
 	uint64_t since_real_ns, min_duration_ns;
 	uint32_t limit; /* 1 .. VIEW_TRACES_MAX */
+	/* Stop reading then, whatever is found: who asks must not hold the pipeline up. 0: never.
+	 */
+	uint64_t until_mono_ns;
 };
 
 /* One JSON object. */
@@ -28,10 +31,11 @@ MUST_CHECK enum err view_status(const struct status_snapshot *s, struct outbuf *
 
 /*
  * JSON lines, newest first, one trace each.  `p` may be NULL (no processor: no
- * open traces).  E_NOMEM; what could not be decoded is left out.
+ * open traces).  *cut: the time was up, older traces were not looked at.
+ * E_NOMEM; what could not be decoded is left out.
  */
 MUST_CHECK enum err view_traces(struct store *st, struct processor *p,
-    const struct span_defaults *d, const struct trace_filter *f, struct outbuf *out);
+    const struct span_defaults *d, const struct trace_filter *f, struct outbuf *out, bool *cut);
 
 /* One JSON object {"trace_id","spans":[...]}; E_NOTFOUND when nobody knows the trace. */
 MUST_CHECK enum err view_trace(struct store *st, struct processor *p, const struct span_defaults *d,
