@@ -11,7 +11,7 @@
 #include "schema/tables.h"
 
 #define HOOKS_MAX 512
-#define KINDS_MAX 32
+#define KINDS_MAX 64
 
 static struct hook *hooks[HOOKS_MAX];
 static size_t hook_count;
@@ -100,6 +100,33 @@ own_attribute(PyObject *owner, PyObject *attr)
 	return value;
 }
 
+/*
+ * The class that holds the attribute, where the owner only inherits it: from a
+ * class of the same module, as others' base classes are not ours to change.
+ * Takes the owner's reference, returns one.
+ */
+static PyObject *
+holder_of(PyObject *owner, PyObject *attr)
+{
+	PyObject *module = PyType_Check(owner) ? PyObject_GetAttrString(owner, "__module__") : NULL;
+	PyObject *mro = module != NULL ? ((PyTypeObject *)owner)->tp_mro : NULL;
+	for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
+		PyObject *class = PyTuple_GET_ITEM(mro, i);
+		PyObject *value = own_attribute(class, attr);
+		if (value == NULL)
+			continue;
+		Py_DECREF(value);
+		PyObject *home = PyObject_GetAttrString(class, "__module__");
+		if (home != NULL && PyObject_RichCompareBool(home, module, Py_EQ) == 1)
+			Py_SETREF(owner, Py_NewRef(class));
+		Py_XDECREF(home);
+		break;
+	}
+	PyErr_Clear();
+	Py_XDECREF(module);
+	return owner;
+}
+
 /* It binds to an instance in a way of its own, which a wrapper cannot repeat. */
 static bool
 binds_strangely(PyObject *original)
@@ -182,6 +209,7 @@ attach(struct hook *h)
 		return true;
 	}
 	PyObject *owner = owner_of(module, h->def->attr, &attr);
+	owner = owner != NULL ? holder_of(owner, attr) : NULL;
 	PyObject *original = owner != NULL ? own_attribute(owner, attr) : NULL;
 	if (original == NULL)
 		h->state = HOOK_MISSING;
