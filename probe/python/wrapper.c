@@ -36,6 +36,15 @@ watch(struct hook_call *c, PyObject *inner, PyObject *wrapper)
 	return outer;
 }
 
+/* Its end is of interest, and has not come yet. */
+static bool
+ends_later(const struct hook_call *c, PyObject *result)
+{
+	const struct hook_kind *k = c->hook->kind;
+	return (PyCoro_CheckExact(result) || Py_IS_TYPE(result, &awaitable_type)) &&
+	       (c->span != NULL || k->on_return != NULL || k->on_raise != NULL);
+}
+
 static PyObject *
 wrapper_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
@@ -56,7 +65,7 @@ wrapper_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObjec
 	if (entered) {
 		if (result == NULL)
 			hook_raised(&c);
-		else if (PyCoro_CheckExact(result) || Py_IS_TYPE(result, &awaitable_type))
+		else if (ends_later(&c, result))
 			result = watch(&c, result, self);
 		else
 			hook_returned(&c, result);
