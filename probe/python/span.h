@@ -103,6 +103,9 @@ bool span_is_error(PyObject *exception);
 /* Error flag, error.type, error.message, error.stack. `tb` may be NULL. Leaves no exception. */
 void span_error(struct span *s, PyObject *exception, PyObject *tb);
 
+/* The same from texts that somebody else made of an exception; each may be NULL. */
+void span_error_told(struct span *s, const char *type, const char *message, const char *stack);
+
 /*
  * Called with every error text before it is clipped; writes the redacted text
  * to out[0..cap) and returns its length.  NULL: texts are taken as they are.

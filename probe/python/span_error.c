@@ -136,6 +136,22 @@ span_error(struct span *s, PyObject *exception, PyObject *tb)
 }
 
 void
+span_error_told(struct span *s, const char *type, const char *message, const char *stack)
+{
+	if (s->state != SPAN_BEGUN)
+		return;
+	s->w.flags |= WIRE_SPAN_ERROR;
+	if (s->epoch != span_epoch)
+		return;
+	if (type != NULL)
+		span_tag_text(s, key_type, type, strnlen(type, TYPE_BYTES - 1));
+	if (message != NULL && *message != '\0' && messages_wanted)
+		tag_redacted(s, key_message, message, strlen(message), MESSAGE_BYTES);
+	if (stack != NULL && *stack != '\0')
+		tag_redacted(s, key_stack, stack, strlen(stack), STACK_BYTES);
+}
+
+void
 span_error_restart(void)
 {
 	const char *v = getenv("COMFYMON_ERROR_MESSAGE");
