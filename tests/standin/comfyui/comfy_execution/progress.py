@@ -143,24 +143,29 @@ if PROFILE.future:
     _FutureRegistry.__name__ = _FutureRegistry.__qualname__ = "ProgressRegistry"
     ProgressRegistry = _FutureRegistry  # type: ignore[misc]
 
-global_progress_registry: Optional[ProgressRegistry] = None
+_Registry = ProgressRegistry
+if not PROFILE.progress:
+    # The module is as old as this class: generations without it must not offer it to hooks.
+    del ProgressRegistry
+
+global_progress_registry: "Optional[_Registry]" = None
 
 
 def reset_progress_state(prompt_id: str, dynprompt: Any) -> None:
     global global_progress_registry
     if global_progress_registry is not None:
         global_progress_registry.reset_handlers()
-    global_progress_registry = ProgressRegistry(prompt_id, dynprompt)
+    global_progress_registry = _Registry(prompt_id, dynprompt)
 
 
 def add_progress_handler(handler: ProgressHandler) -> None:
     get_progress_state().register_handler(handler)
 
 
-def get_progress_state() -> ProgressRegistry:
+def get_progress_state() -> "_Registry":
     global global_progress_registry
     if global_progress_registry is None:
         from comfy_execution.graph import DynamicPrompt
 
-        global_progress_registry = ProgressRegistry("", DynamicPrompt({}))
+        global_progress_registry = _Registry("", DynamicPrompt({}))
     return global_progress_registry
