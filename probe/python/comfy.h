@@ -11,6 +11,6 @@ struct comfy_part {
 	void (*restart)(void);          /* ids of strings are new */
 };
 
-extern const struct comfy_part comfy_part_jobs;   /* comfy_job.c */
+extern const struct comfy_part comfy_part_jobs;   /* comfy_part.c */
 extern const struct comfy_part comfy_part_models; /* comfy_model.c */
 extern const struct comfy_part comfy_part_web;    /* comfy_web.c */

@@ -1,292 +1,260 @@
-/* comfy_job.c - the table of jobs, and what their spans have in common.  See comfy_job.h */
+/*
+ * comfy_job.c - a job: from PromptExecutor.execute's call to its return, on the
+ * worker's thread.
+ *
+ * How it ended is what ComfyUI's messages said (comfy_message.c): a failed node
+ * is no exception here.  What does escape the executor ends the worker.
+ */
 #include "probe/python/comfy_job.h"
 
-#include <stdio.h>
-
 #include "probe/core/probe.h"
-#include "probe/python/comfy.h"
-#include "probe/python/resident.h"
-#include "probe/python/shape.h"
-#include "probe/python/strings.h"
+#include "probe/python/comfy_rss.h"
 
-struct comfy_words word;
+static struct comfy_job jobs[JOBS_MAX];
 
-static struct job jobs[JOBS_MAX];
-static size_t jobs_high; /* entries from here on were never used */
-static uint64_t jobs_refused;
-
-struct job *
-job_new(PyObject *prompt_id)
+struct comfy_job *
+job_of(PyObject *prompt_id)
 {
-	size_t i = 0;
-	while (i < jobs_high && jobs[i].state != JOB_FREE)
-		i++;
-	if (i == JOBS_MAX) {
-		jobs_refused++;
-		return NULL;
-	}
-	if (i == jobs_high)
-		jobs_high++;
-	struct job *job = &jobs[i];
-	memset(job, 0, sizeof *job);
-	job->state = JOB_QUEUED;
-	job->prompt_id = Py_XNewRef(prompt_id);
-	job->item_id = -1;
-	job->put_ns = comfymon_now_ns();
-	return job;
-}
-
-void
-job_free(struct job *job)
-{
-	nodes_end(job, word.interrupted, NULL);
-
-	struct job was = *job;
-	memset(job, 0, sizeof *job);
-	while (jobs_high > 0 && jobs[jobs_high - 1].state == JOB_FREE)
-		jobs_high--;
-	secret_changed();
-	/* From here on strangers' code may run, and find the entry free. */
-	if (was.wait != NULL)
-		span_end(was.wait);
-	if (was.span != NULL && was.state != JOB_QUEUED) /* what never ran has no span */
-		span_end(was.span);
-	Py_XDECREF(was.wait);
-	Py_XDECREF(was.span);
-	Py_XDECREF(was.item);
-	Py_XDECREF(was.prompt_id);
-	Py_XDECREF(was.prompt);
-	Py_XDECREF(was.extra_data);
-	Py_XDECREF(was.sensitive);
-	Py_XDECREF(was.failure);
-}
-
-struct job *
-job_of_item(PyObject *item)
-{
-	for (size_t i = 0; i < jobs_high; i++)
-		if (jobs[i].state == JOB_QUEUED && jobs[i].item == item)
+	unsigned long thread = prompt_id == NULL ? PyThread_get_thread_ident() : 0;
+	for (size_t i = 0; i < JOBS_MAX; i++)
+		if (jobs[i].prompt_id != NULL &&
+		    (prompt_id == NULL ? jobs[i].thread == thread
+				       : comfy_same(jobs[i].prompt_id, prompt_id)))
 			return &jobs[i];
 	return NULL;
 }
 
-static bool
-same_text(PyObject *a, PyObject *b)
+size_t
+jobs_running(void)
 {
-	return a == b || (a != NULL && b != NULL && PyUnicode_Check(a) && PyUnicode_Check(b) &&
-			     PyUnicode_Compare(a, b) == 0);
-}
-
-struct job *
-job_of_prompt(PyObject *prompt_id, bool any)
-{
-	struct job *waiting = NULL;
-	if (prompt_id == NULL)
-		return NULL;
-	for (size_t i = 0; i < jobs_high; i++) {
-		if (jobs[i].state == JOB_FREE || !same_text(jobs[i].prompt_id, prompt_id))
-			continue;
-		if (jobs[i].state == JOB_RUNNING)
-			return &jobs[i];
-		if (waiting == NULL && jobs[i].state == JOB_QUEUED)
-			waiting = &jobs[i];
-	}
-	return any ? waiting : NULL;
-}
-
-struct job *
-job_of_item_id(PyObject *queue, long long item_id)
-{
-	for (size_t i = 0; i < jobs_high; i++)
-		if (jobs[i].state > JOB_QUEUED && jobs[i].queue == queue &&
-		    jobs[i].item_id == item_id)
-			return &jobs[i];
-	return NULL;
-}
-
-struct job *
-job_next(struct job *job)
-{
-	for (size_t i = job != NULL ? (size_t)(job - jobs) + 1 : 0; i < jobs_high; i++)
-		if (jobs[i].state != JOB_FREE)
-			return &jobs[i];
-	return NULL;
-}
-
-/* ---- spans ---------------------------------------------------------------- */
-
-void
-job_tag_str(struct span *s, uint32_t key, PyObject *value)
-{
-	Py_ssize_t n = 0;
-	const char *text =
-	    value != NULL && PyUnicode_Check(value) ? PyUnicode_AsUTF8AndSize(value, &n) : NULL;
-	if (text != NULL && n > 0 && n <= 256)
-		span_tag_text(s, key, text, (size_t)n);
-	else if (text == NULL)
-		PyErr_Clear();
-}
-
-void
-job_tag_prompt(struct span *s, PyObject *prompt_id)
-{
-	Py_ssize_t n = 0;
-	char hashed[24];
-	const char *text = prompt_id != NULL && PyUnicode_Check(prompt_id)
-			       ? PyUnicode_AsUTF8AndSize(prompt_id, &n)
-			       : NULL;
-	if (text == NULL) {
-		PyErr_Clear();
-		return;
-	}
-	if (!shape_is_uuid(text, (size_t)n)) { /* a person may have typed it */
-		snprintf(hashed, sizeof hashed, "hash:%016llx",
-		    (unsigned long long)shape_text(text, (size_t)n));
-		text = hashed;
-		n = (Py_ssize_t)strlen(hashed);
-	}
-	span_tag_text(s, word.prompt_id, text, (size_t)n);
+	size_t n = 0;
+	for (size_t i = 0; i < JOBS_MAX; i++)
+		n += jobs[i].prompt_id != NULL;
+	return n;
 }
 
 struct span *
-job_span(const struct job *job, uint32_t name, uint32_t type, uint32_t kind,
-    const struct span_link *parent)
+job_new_span(uint32_t name, uint32_t type, uint32_t kind)
 {
 	struct span *s = span_new(name);
-	if (s == NULL) {
-		PyErr_Clear();
+	if (s == NULL)
 		return NULL;
-	}
 	s->w.type = type;
-	span_begin(s, parent);
-	span_tag_id(s, word.component, word.comfyui);
-	span_tag_id(s, word.span_kind, kind);
-	if (job != NULL)
-		job_tag_prompt(s, job->prompt_id);
+	span_tag_id(s, comfy_keys.component, comfy_keys.comfyui);
+	span_tag_id(s, comfy_keys.kind, kind);
 	return s;
 }
 
-static uint32_t
-status_of(const struct job *job)
-{
-	switch (job->outcome) {
-	case OUTCOME_ERROR:
-		return word.error;
-	case OUTCOME_INTERRUPTED:
-		return word.interrupted;
-	case OUTCOME_NONE: /* early versions have no message of success */
-	case OUTCOME_SUCCESS:
-		break;
-	}
-	return word.success;
-}
-
 void
-job_conclude(struct job *job)
+job_saw_rss(struct comfy_job *j, uint64_t bytes)
 {
-	struct span *s = job->span;
-	uint64_t rss = resident_bytes();
-	if (job->state != JOB_RUNNING || s == NULL)
-		return;
-	job->state = JOB_ENDED;
-	if (job->failure != NULL && !job->told_error && job->outcome == OUTCOME_ERROR)
-		span_error(s, job->failure, NULL);
-	nodes_end(job, status_of(job), NULL);
-	span_tag_id(s, word.status, status_of(job));
-	span_metric(s, word.nodes_executed, job->nodes_executed);
-	span_metric(s, word.nodes_cached, job->nodes_cached);
-	span_metric(s, word.rss_after, (double)rss);
-	span_metric(s, word.rss_peak, (double)(rss > job->rss_peak ? rss : job->rss_peak));
-	gpu_tag(s);
-	if (job->outcome == OUTCOME_ERROR)
-		s->w.flags |= WIRE_SPAN_ERROR | WIRE_SPAN_JOB_FAILED;
+	if (bytes > j->rss_peak)
+		j->rss_peak = bytes;
 }
 
-void
-job_begin(struct job *job, uint64_t now_ns)
+/* ---- begins ------------------------------------------------------------- */
+
+static struct comfy_job *
+take(PyObject *prompt_id)
 {
-	struct span *s = job->span; /* there already where no request is above it */
-	if (s == NULL)
-		s = job->span = job_span(job, word.span_execute, word.type_worker, word.consumer,
-		    job->has_parent ? &job->parent : NULL);
-	if (s == NULL)
-		return;
-	s->w.start_ns = now_ns;
-	job->state = JOB_RUNNING;
-	s->w.flags |= WIRE_SPAN_JOB | WIRE_SPAN_MEASURED;
-	job->rss_peak = resident_bytes();
-	span_metric(s, word.rss_before, (double)job->rss_peak);
-	if (job->wait != NULL)
-		span_metric(s, word.queue_wait_ms, (double)(now_ns - job->put_ns) / 1e6);
-	if (job->prompt != NULL) {
-		/* Tuple slot 4: what is to be executed. */
-		PyObject *outputs = job->item != NULL && PyTuple_GET_SIZE(job->item) > 4
-					? PyTuple_GET_ITEM(job->item, 4)
-					: NULL;
-		workflow_tag(s, workflow_of(job->prompt, outputs));
-	}
-	if (job->extra_data != NULL && PyDict_Check(job->extra_data)) {
-		PyObject *id = PyDict_GetItemString(job->extra_data, "job_id");
-		Py_ssize_t n = 0;
-		const char *text =
-		    id != NULL && PyUnicode_Check(id) ? PyUnicode_AsUTF8AndSize(id, &n) : NULL;
-		PyErr_Clear();
-		if (text != NULL && shape_is_identifier(text, (size_t)n))
-			span_tag_text(s, word.job_id, text, (size_t)n);
-	}
-	span_open(s);
-}
-
-/* ---- the part ------------------------------------------------------------- */
-
-static const struct hook_def defs[] = {
-#include "config/hooks/comfyui.def"
-};
-
-/* For tests and doctors: what the tables hold, and what found no room. */
-static PyObject *
-jobs_status(PyObject *Py_UNUSED(m), PyObject *Py_UNUSED(ignored))
-{
-	unsigned long held = 0, open = 0;
-	for (struct job *job = job_next(NULL); job != NULL; job = job_next(job)) {
-		held++;
-		for (const struct node *n = job->nodes; n != NULL; n = n->next)
-			open++;
-	}
-	return Py_BuildValue("{sk,sk,sK,sK}", "jobs", held, "nodes", open, "jobs_refused",
-	    (unsigned long long)jobs_refused, "nodes_refused", (unsigned long long)nodes_refused);
-}
-
-static PyMethodDef functions[] = {
-	{ "jobs", jobs_status, METH_NOARGS, "What the tables of jobs and nodes hold." },
-	{ NULL, NULL, 0, NULL },
-};
-
-static int
-setup(PyObject *module)
-{
-	static const struct hook_kind *const kinds[] = { &job_kind_put, &job_kind_get,
-		&job_kind_done, &job_kind_cancel, &job_kind_validate, &job_kind_execute,
-		&job_kind_message, &job_kind_node, &job_kind_recursive, &job_kind_outputs,
-		&job_kind_start, &job_kind_update, &job_kind_finish, &job_kind_send };
-	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		hook_register_kind(kinds[i]);
-	secret_setup();
-	if (PyModule_AddFunctions(module, functions) < 0)
-		return -1;
-	if (hook_register_table(defs, sizeof defs / sizeof *defs) == 0)
-		return 0;
-	PyErr_SetString(PyExc_ImportError, "comfymon: too many hooks");
-	return -1;
+	for (size_t i = 0; i < JOBS_MAX; i++)
+		if (jobs[i].prompt_id == NULL) {
+			memset(&jobs[i], 0, sizeof jobs[i]);
+			jobs[i].prompt_id = Py_NewRef(prompt_id);
+			jobs[i].thread = PyThread_get_thread_ident();
+			return &jobs[i];
+		}
+	comfy_counters.jobs_full++;
+	return NULL;
 }
 
 static void
-restart(void)
+drop(struct comfy_job *j)
 {
-#define X(name, text) word.name = comfymon_intern(text, sizeof(text) - 1);
-	COMFY_WORDS(X)
-#undef X
-	workflow_restart();
+	PyObject *owned[] = { j->prompt_id, j->prompt, j->extra_data, j->cached, j->success,
+		j->failure, j->pending, (PyObject *)j->span };
+	secrets_drop(j->prompt, j->extra_data);
+	memset(j, 0, sizeof *j);
+	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
+		Py_XDECREF(owned[i]);
 }
 
-const struct comfy_part comfy_part_jobs = { "jobs", setup, restart };
+/* What this version has, and what its functions answer with. */
+static void
+look_around(struct comfy_job *j)
+{
+	static const char registry[] = "comfy_execution.progress";
+	j->has_progress = hook_is_attached(registry, "ProgressRegistry.start_progress") &&
+			  hook_is_attached(registry, "ProgressRegistry.finish_progress");
+	j->recursive = hook_is_attached("execution", "recursive_execute");
+	j->has_execute = j->recursive || hook_is_attached("execution", "execute");
+	j->has_calls = hook_is_attached("execution", "get_output_data");
+	PyObject *execution = PyDict_GetItemString(PyImport_GetModuleDict(), "execution");
+	PyObject *result =
+	    execution != NULL ? PyObject_GetAttrString(execution, "ExecutionResult") : NULL;
+	if (result != NULL) {
+		j->success = PyObject_GetAttrString(result, "SUCCESS");
+		j->failure = PyObject_GetAttrString(result, "FAILURE");
+		j->pending = PyObject_GetAttrString(result, "PENDING");
+	}
+	PyErr_Clear();
+	Py_XDECREF(result);
+}
+
+/* The operator's own id of a job if there is one, else what tells apart jobs with one prompt id. */
+static void
+tag_job_id(struct comfy_job *j, const struct handover *hand)
+{
+	char text[COMFY_ID_BYTES + 32];
+	size_t n;
+	const char *given = comfy_text(comfy_item(j->extra_data, comfy_names.job_id), &n);
+	if (given != NULL)
+		n = comfy_prompt_id(given, n, text);
+	else
+		n = (size_t)snprintf(text, sizeof text, "%s:%lld", j->id, hand->item);
+	if (given != NULL || hand->item >= 0)
+		span_tag_text(j->span, comfy_keys.job_id, text, n);
+}
+
+static void
+begin(struct comfy_job *j, struct handover *hand, PyObject *outputs)
+{
+	struct span *s = j->span;
+	size_t n;
+	const char *id = comfy_text(j->prompt_id, &n);
+	j->id_bytes = comfy_prompt_id(id != NULL ? id : "", id != NULL ? n : 0, j->id);
+	if (s->state == SPAN_BEGUN) /* with its wait */
+		s->w.start_ns = comfymon_now_ns();
+	else
+		span_begin(s, hand->has_parent ? &hand->parent : NULL);
+	workflow_of(j->prompt, outputs, &j->workflow);
+	workflow_tag(s, &j->workflow);
+	span_tag_text(s, comfy_keys.prompt_id, j->id, j->id_bytes);
+	tag_job_id(j, hand);
+	span_metric(s, comfy_keys.node_count, (double)j->workflow.nodes);
+	if (hand->wait != NULL) {
+		span_metric(s, comfy_keys.queue_number, hand->number);
+		span_metric(s, comfy_keys.wait_ms, (double)(hand->got_ns - hand->put_ns) / 1e6);
+	}
+	j->rss_peak = rss_bytes(s->w.start_ns);
+	j->rss_peak_before = rss_peak_ever();
+	if (j->rss_peak != 0)
+		span_metric(s, comfy_keys.rss_before, (double)j->rss_peak);
+	s->w.flags |= WIRE_SPAN_JOB | WIRE_SPAN_MEASURED;
+	span_open(s);
+	if (hand->wait != NULL)
+		span_end_at(hand->wait, hand->got_ns);
+	Py_CLEAR(hand->wait);
+}
+
+static int
+job_called(struct hook_call *c)
+{
+	PyObject *prompt = comfy_arg(c, 0, 1), *prompt_id = comfy_arg(c, 1, 2);
+	PyObject *extra_data = comfy_arg(c, 2, 3), *outputs = comfy_arg(c, 3, 4);
+	struct handover hand = { .item = -1 };
+	if (prompt_id == NULL || !PyUnicode_Check(prompt_id))
+		return 0;
+	/* execute_async inside execute. */
+	struct comfy_job *outer = job_of(NULL);
+	if (outer != NULL && comfy_same(outer->prompt_id, prompt_id))
+		return 0;
+	struct comfy_job *j = take(prompt_id);
+	if (j == NULL)
+		return 0;
+	j->prompt = Py_XNewRef(prompt);
+	j->extra_data = Py_XNewRef(extra_data);
+	secrets_add(prompt, extra_data);
+	(void)queue_hand_over(prompt_id, &hand);
+	j->span = hand.run != NULL
+		      ? hand.run
+		      : job_new_span(comfy_keys.execute, comfy_keys.worker, comfy_keys.consumer);
+	if (j->span == NULL) {
+		Py_XDECREF((PyObject *)hand.wait);
+		drop(j);
+		return -1;
+	}
+	look_around(j);
+	begin(j, &hand, outputs);
+	c->span = (struct span *)Py_NewRef((PyObject *)j->span);
+	return 0;
+}
+
+/* ---- ends --------------------------------------------------------------- */
+
+static size_t
+cached_nodes(const struct comfy_job *j)
+{
+	return (j->cached != NULL ? (size_t)PyList_GET_SIZE(j->cached) : 0) + j->cached_inside;
+}
+
+static void
+tag_memory(struct comfy_job *j)
+{
+	uint64_t after = rss_bytes(comfymon_now_ns()), peak = rss_peak_ever();
+	job_saw_rss(j, after);
+	/* A new record of the process was set by this job, and is exact. */
+	if (peak > j->rss_peak_before && peak > j->rss_peak)
+		j->rss_peak = peak;
+	if (after != 0) {
+		span_metric(j->span, comfy_keys.rss_after, (double)after);
+		span_metric(j->span, comfy_keys.rss_peak, (double)j->rss_peak);
+	}
+	gpu_tag(j->span);
+}
+
+static struct comfy_job *
+job_with(const struct span *s)
+{
+	for (size_t i = 0; i < JOBS_MAX && s != NULL; i++)
+		if (jobs[i].prompt_id != NULL && jobs[i].span == s)
+			return &jobs[i];
+	return NULL;
+}
+
+static void
+end(struct comfy_job *j, enum outcome outcome)
+{
+	struct span *s = j->span;
+	node_end_all(j, outcome);
+	span_tag_id(s, comfy_keys.workflow_status, comfy_keys.outcome[outcome]);
+	if (outcome == OUTCOME_ERROR)
+		s->w.flags |= WIRE_SPAN_ERROR | WIRE_SPAN_JOB_FAILED;
+	if (j->has_execute || j->has_progress || j->executed > 0)
+		span_metric(s, comfy_keys.nodes_executed, j->executed);
+	span_metric(s, comfy_keys.nodes_cached, (double)cached_nodes(j));
+	tag_memory(j);
+	span_end(s);
+	drop(j);
+}
+
+/* Versions before July 2024 have no message for success. */
+static int
+job_returned(struct hook_call *c, PyObject *result)
+{
+	struct comfy_job *j = job_with(c->span);
+	enum outcome quiet = result != NULL ? OUTCOME_SUCCESS : OUTCOME_ABANDONED;
+	if (j != NULL)
+		end(j, j->outcome != OUTCOME_NONE ? j->outcome : quiet);
+	return 0;
+}
+
+/* Nothing may escape the executor: the thread that runs jobs ends with it. */
+static int
+job_raised(struct hook_call *c, PyObject *exception, PyObject *tb)
+{
+	struct comfy_job *j = job_with(c->span);
+	if (j == NULL)
+		return 0;
+	span_error(j->span, exception, tb);
+	span_tag_id(j->span, comfy_keys.died, comfy_keys.yes);
+	end(j, OUTCOME_ERROR);
+	return 0;
+}
+
+const struct hook_kind comfy_kind_job = {
+	.name = "comfy_job",
+	.on_call = job_called,
+	.on_return = job_returned,
+	.on_raise = job_raised,
+};

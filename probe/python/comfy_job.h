@@ -1,174 +1,178 @@
 /*
- * comfy_job.h - a job's life as the adapter knows it, from PromptQueue.put to
- * task_done.  Shared by comfy_job.c (table), comfy_queue.c, comfy_execute.c,
- * comfy_node.c, comfy_secret.c.
+ * comfy_job.h - what the parts about jobs share (comfy_job.c, comfy_queue.c,
+ * comfy_node*.c, comfy_message.c …): the jobs that run, their nodes, and the
+ * keys of their tags.
  *
- * GIL held everywhere.  Jobs and open nodes live in tables of fixed size; what
- * does not fit is not traced, and counted.  A pointer to a job or node is
- * good while its state says so: calls into Python may let other threads in.
+ * GIL held.  Everything is bounded; what does not fit is counted and told
+ * without us.  No value of an input is ever told; nothing of the host is kept
+ * longer than the job.
+ *
+ * A job runs from PromptExecutor.execute's call to its return; a node from its
+ * start (ProgressRegistry, or its call in versions without one) to its finish,
+ * maybe over several calls of execution.execute, maybe overlapping others.
  */
 #pragma once
 
+#include "probe/python/comfy_ids.h"
 #include "probe/python/hook.h"
 
-#define JOBS_MAX  512 /* queued and running */
-#define NODES_MAX 256 /* open at once, of all jobs */
+#define JOBS_MAX  8u   /* running at once */
+#define NODES_MAX 512u /* open at once, in all jobs */
 
-/* Keys and values of tags, by their ids in the ring that is open. */
-#define COMFY_WORDS(X)                                \
-	X(component, "component")                     \
-	X(span_kind, "span.kind")                     \
-	X(prompt_id, "prompt.id")                     \
-	X(job_id, "job.id")                           \
-	X(hash, "workflow.hash")                      \
-	X(status, "workflow.status")                  \
-	X(node_count, "workflow.node_count")          \
-	X(nodes_executed, "workflow.nodes_executed")  \
-	X(nodes_cached, "workflow.nodes_cached")      \
-	X(queue_number, "queue.number")               \
-	X(queue_wait_ms, "queue.wait_ms")             \
-	X(rss_before, "memory.rss.before_bytes")      \
-	X(rss_after, "memory.rss.after_bytes")        \
-	X(rss_peak, "memory.rss.peak_bytes")          \
-	X(node_id, "node.id")                         \
-	X(node_display, "node.display_id")            \
-	X(node_parent, "node.parent_id")              \
-	X(node_class, "node.class_type")              \
-	X(node_status, "node.status")                 \
-	X(node_cached, "node.cached")                 \
-	X(node_attempts, "node.attempts")             \
-	X(node_calls, "node.calls")                   \
-	X(node_steps, "node.steps")                   \
-	X(node_steps_per_s, "node.steps_per_s")       \
-	X(node_output_bytes, "node.output_bytes")     \
-	X(real_node, "error.real_node")               \
-	X(real_class, "error.real_class")             \
-	X(error_type, "error.type")                   \
-	X(error_message, "error.message")             \
-	X(oom, "oom")                                 \
-	X(span_validate, "comfyui.workflow.validate") \
-	X(span_wait, "comfyui.queue.wait")            \
-	X(span_execute, "comfyui.workflow.execute")   \
-	X(span_evict, "comfyui.cache.evict")          \
-	X(span_node, "comfyui.node.execute")          \
-	X(type_custom, "custom")                      \
-	X(type_queue, "queue")                        \
-	X(type_worker, "worker")                      \
-	X(comfyui, "comfyui")                         \
-	X(prompt_queue, "prompt_queue")               \
-	X(internal, "internal")                       \
-	X(consumer, "consumer")                       \
-	X(yes, "true")                                \
-	X(success, "success")                         \
-	X(error, "error")                             \
-	X(interrupted, "interrupted")                 \
-	X(cancelled, "cancelled")                     \
-	X(cached, "cached")                           \
-	X(gpu, "gpu")                                 \
-	X(host_alloc, "host_alloc")
-
-struct comfy_words {
-#define X(name, text) uint32_t name;
-	COMFY_WORDS(X)
-#undef X
+enum outcome {
+	OUTCOME_NONE,
+	OUTCOME_SUCCESS,
+	OUTCOME_ERROR,
+	OUTCOME_INTERRUPTED,
+	OUTCOME_BLOCKED,
+	OUTCOME_CACHED,
+	OUTCOME_ABANDONED, /* open when its job ended for another reason */
+	OUTCOME_COUNT
 };
-extern struct comfy_words word;
 
-/* What a graph is called: `<workflow>` of TELEMETRY.md, and its numbers. */
 struct workflow {
-	PyObject *prompt; /* strong: its address is the key of the newest one's cache */
-	uint32_t resource;
-	char hash[9];
-	uint32_t node_count;
+	uint64_t hash;     /* 0: unknown */
+	uint32_t resource; /* string id */
+	size_t nodes;
 };
 
-enum job_state { JOB_FREE, JOB_QUEUED, JOB_RUNNING, JOB_ENDED };
-enum outcome { OUTCOME_NONE, OUTCOME_SUCCESS, OUTCOME_ERROR, OUTCOME_INTERRUPTED };
-
-struct job {
-	enum job_state state;
-	PyObject *item;  /* strong; the queue's tuple: it is the job while it waits */
-	PyObject *queue; /* borrowed, only compared */
-	PyObject *prompt_id, *prompt, *extra_data, *sensitive; /* strong, may be NULL */
-	long long item_id;                                     /* of get, -1 before */
-	struct span *wait, *span;                              /* owned */
-	struct span_link parent;
-	bool has_parent;
-	uint64_t put_ns, start_ns; /* start_ns: of the message execution_start */
+struct comfy_node {
+	PyObject *id, *parent; /* str, owned; no parent: NULL */
+	struct span *span;     /* owned */
 	enum outcome outcome;
-	PyObject *failure; /* what a node's execution gave back, until the end */
-	bool told_error;   /* failure and its message are on the span */
-	uint32_t nodes_executed, nodes_cached;
-	uint64_t rss_peak;
-	struct node *nodes; /* open ones */
-};
-
-struct node {
-	struct node *next;
-	struct job *job;   /* NULL: in no use */
-	PyObject *id;      /* strong, str */
-	struct span *span; /* owned; its ids are fixed from the first visit on */
-	bool started;      /* by start_progress, or by its first visit where there is none */
-	bool ended;        /* only a visit that is still running keeps it */
-	uint32_t visits;   /* running now */
+	bool started;
 	uint32_t attempts, calls;
-	uint64_t finish_ns; /* finish_progress came, its visit still runs */
+	double steps, step_value, first_steps; /* done in all, of this bar, at the first call */
 	uint64_t first_step_ns, last_step_ns;
-	double first_step, last_step;
-	double output_bytes; /* < 0: not known */
+	struct comfy_node *next; /* open ones of the job, newest first */
 };
 
-/* ---- comfy_job.c: the table ---- */
-/* A free entry with these (strong references are taken), or NULL: full, counted. */
-struct job *job_new(PyObject *prompt_id);
-void job_free(struct job *job); /* ends what is still open */
-struct job *job_of_item(PyObject *item);
-/* The one that runs under this prompt id; failing that, and with `any`, one that waits. */
-struct job *job_of_prompt(PyObject *prompt_id, bool any);
-struct job *job_of_item_id(PyObject *queue, long long item_id);
-/* Step through the table: NULL to begin; jobs that are in use. */
-struct job *job_next(struct job *job);
-/* A span of the job: names, component, kind, prompt id; begun below `parent` (NULL: below the
- * current one). NULL: no memory. */
-struct span *job_span(const struct job *job, uint32_t name, uint32_t type, uint32_t kind,
-    const struct span_link *parent);
-/* Outcome, numbers and flags on the job's span; once. */
-void job_conclude(struct job *job);
-void job_tag_prompt(struct span *s, PyObject *prompt_id);
-/* Key is a word, value a str: as it is when it is short enough, nothing else. */
-void job_tag_str(struct span *s, uint32_t key, PyObject *value);
+struct comfy_job {
+	PyObject *prompt_id, *prompt, *extra_data; /* owned; prompt_id NULL: free */
+	struct span *span;                         /* owned */
+	unsigned long thread;
+	char id[COMFY_ID_BYTES];
+	size_t id_bytes;
+	struct workflow workflow;
+	enum outcome outcome;
+	bool has_progress, has_execute, has_calls; /* the hooks that are there */
+	bool recursive;                            /* a node's call contains those of its inputs */
+	bool failed;                               /* an exception was told already */
+	uint32_t executed, cached_inside;
+	PyObject *cached; /* the list of execution_cached, owned, or NULL */
+	uint64_t started_ns, rss_peak, rss_peak_before;
+	struct comfy_node *nodes, *visiting;
+	PyObject *success, *failure, *pending; /* members of ExecutionResult, owned, or NULL */
+};
+
+/* What a job takes over from its place in the queue. */
+struct handover {
+	bool has_parent;
+	struct span_link parent;
+	struct span *run;  /* the job's, begun with the wait where no request is above both */
+	struct span *wait; /* open until the job's is: at no moment is nothing of it open */
+	uint64_t put_ns, got_ns;
+	double number;
+	long long item; /* of the queue, -1: unknown */
+};
+
+struct comfy_counters {
+	uint64_t queue_full, jobs_full, nodes_full, resources_full;
+};
+
+/* Ids of strings in the ring that is open. */
+struct comfy_keys {
+	uint32_t validate, wait, execute, evict, node; /* operations */
+	uint32_t custom, queue, worker;                /* types */
+	uint32_t component, comfyui, kind, internal, consumer;
+	uint32_t prompt_id, job_id, hash, workflow_status, node_count, nodes_executed, nodes_cached;
+	uint32_t queue_number, wait_ms, died;
+	uint32_t rss_before, rss_after, rss_peak;
+	uint32_t node_id, display_id, parent_id, class_type, node_status, cached, attempts, calls;
+	uint32_t steps, steps_per_s, output_bytes, real_node, real_class, oom, gpu, host_alloc;
+	uint32_t yes, cancelled, prompt_queue, invalid, other;
+	uint32_t outcome[OUTCOME_COUNT];
+};
+
+/* Names in ComfyUI's dicts and objects. */
+struct comfy_names {
+	PyObject *class_type, *inputs, *meta, *prompt_id, *node_id, *node, *nodes, *value, *job_id;
+	PyObject *exception_type, *exception_message, *traceback, *type, *queue;
+	PyObject *get_node, *get_display_node_id, *get_parent_node_id, *input_is_list, *dynprompt;
+	/* messages */
+	PyObject *start, *cached, *success, *error, *interrupted, *executing, *progress;
+};
+
+extern struct comfy_names comfy_names;
+extern struct comfy_keys comfy_keys;
+extern struct comfy_counters comfy_counters;
+
+/* ---- comfy_part.c: arguments, whatever the version or a neighbour made of a signature ---- */
+/*
+ * The i-th of the row's parameters by name, else what stands at `position` (of
+ * the versions known); borrowed or NULL.  The caller checks its type.
+ */
+PyObject *comfy_arg(const struct hook_call *c, unsigned i, size_t position);
+/* dict[key] of a dict, borrowed; NULL when it is no dict or has none. No exception. */
+PyObject *comfy_item(PyObject *dict, PyObject *key);
+/* UTF-8 of a str, NULL when it is none. No exception. */
+const char *comfy_text(PyObject *o, size_t *n);
+bool comfy_same(PyObject *a, PyObject *b); /* two str, equal */
 
 /* ---- comfy_workflow.c ---- */
-/* Describe a prompt; `outputs` is an iterable of node ids or NULL. Remembered for the newest. */
-const struct workflow *workflow_of(PyObject *prompt, PyObject *outputs);
+/* `outputs`: a sequence of ids of output nodes, NULL when the prompt is invalid. */
+void workflow_of(PyObject *prompt, PyObject *outputs, struct workflow *out);
 void workflow_tag(struct span *s, const struct workflow *w);
 void workflow_restart(void);
-/* The graph that was described last (borrowed), NULL for none: a request may still be about it. */
-PyObject *workflow_newest(void);
 
-/* ---- comfy_queue.c, comfy_execute.c, comfy_node.c: kinds ---- */
-extern const struct hook_kind job_kind_put, job_kind_get, job_kind_done, job_kind_cancel;
-extern const struct hook_kind job_kind_validate, job_kind_execute, job_kind_message;
-extern const struct hook_kind job_kind_node, job_kind_recursive, job_kind_outputs;
-extern const struct hook_kind job_kind_start, job_kind_update, job_kind_finish;
-extern const struct hook_kind job_kind_send;
+/* ---- comfy_queue.c ---- */
+/* Its spans (may be NULL) are the caller's from then on. */
+bool queue_hand_over(PyObject *prompt_id, struct handover *out);
+size_t queue_waiting(void);
 
-/* Begin to run a job that get() handed out, or that was never queued. */
-void job_begin(struct job *job, uint64_t now_ns);
-/* End every node of the job that is still open. */
-void nodes_end(struct job *job, uint32_t status, PyObject *failure);
-/* The node of this id, when it is open. */
-struct node *node_of(const struct job *job, PyObject *id);
-/* Nodes that found no room: they have no span. */
-extern uint64_t nodes_refused;
-/* The host is complete: which of a node's hooks are there? Where none is, its messages are. */
-void nodes_look_again(void);
+/* ---- comfy_job.c ---- */
+/* The job that runs under this id, else (id NULL) on this thread; NULL: none. */
+struct comfy_job *job_of(PyObject *prompt_id);
+size_t jobs_running(void);
+/* A plain span of ours: component, kind, type. NULL with an exception. */
+struct span *job_new_span(uint32_t name, uint32_t type, uint32_t kind);
+void job_saw_rss(struct comfy_job *j, uint64_t bytes);
 
-/* ---- comfy_secret.c: what a prompt holds is taken out of errors ---- */
-void secret_setup(void);
-/* Jobs came or went: what was gathered is stale. */
-void secret_changed(void);
+/* ---- comfy_node.c ---- */
+struct comfy_node *node_find(const struct comfy_job *j, PyObject *id);
+struct comfy_node *node_with(const struct comfy_job *j, const struct span *s);
+/* A node that was met; NULL when there is no room (counted). `dynprompt` may be NULL. */
+struct comfy_node *node_new(struct comfy_job *j, PyObject *id, PyObject *dynprompt);
+/* It works, if it did not before: from now on, or since it was met. */
+void node_start(struct comfy_job *j, struct comfy_node *n, bool now_is_start);
+void node_step(struct comfy_node *n, double value);
+/* It is over; `n` is not there any more. */
+void node_end(struct comfy_job *j, struct comfy_node *n, enum outcome outcome);
+/* Never was. */
+void node_forget(struct comfy_job *j, struct comfy_node *n);
+/* What is open when the job ends. */
+void node_end_all(struct comfy_job *j, enum outcome job_outcome);
+size_t nodes_open(void);
+
+/* ---- comfy_fail.c ---- */
+/* The node failed with an exception (may be NULL): told on it, its parents and the job. */
+void fail_node(struct comfy_job *j, struct comfy_node *n, PyObject *exception, PyObject *tb);
+/* A failure that only a message tells of. */
+void fail_told(struct comfy_job *j, PyObject *message);
+bool fail_is_interrupt(PyObject *exception);
+
+/* ---- comfy_secrets.c ---- */
+void secrets_setup(void);
+/* A prompt that is worked on; its strings are taken out of errors. Both or one may be NULL. */
+void secrets_add(PyObject *prompt, PyObject *extra_data);
+void secrets_drop(PyObject *prompt, PyObject *extra_data);
 
 /* ---- comfy_gpu.c ---- */
-/* memory.gpu.<i>.*, only where torch has initialised CUDA. */
+/* memory.gpu.*, if torch is there and has initialised CUDA already. */
 void gpu_tag(struct span *s);
+/* node.output_bytes, of the tensors in what a node returned. */
+void output_bytes_tag(struct span *s, PyObject *output);
+
+extern const struct hook_kind comfy_kind_validate, comfy_kind_put, comfy_kind_get,
+    comfy_kind_unqueue, comfy_kind_done, comfy_kind_job, comfy_kind_message, comfy_kind_send,
+    comfy_kind_node, comfy_kind_call, comfy_kind_start, comfy_kind_step, comfy_kind_finish;

@@ -1,217 +1,351 @@
 /*
- * comfy_queue.c - a job waits: put .. get, deleted, done.  See comfy_job.h
+ * comfy_queue.c - jobs that wait: from PromptQueue.put, on the thread of the
+ * server, to get, on the worker's.
  *
- * A job is known by the tuple that the queue holds: a client may repeat a
- * prompt id, but never an object.  put() runs where the request is handled, so
- * the span that is current there is the job's parent; get() runs in the worker.
+ * What a job takes over (whose request it was, how long it waited) is kept by
+ * its item's address and prompt id, as a client may repeat an id.  An item that
+ * left the queue otherwise was cancelled: seen when delete_queue_item or
+ * wipe_queue return, or at the next put or get.  Our hooks never take the
+ * queue's lock: while somebody is inside get, what is missing may be on its way
+ * out, and is looked at again later.
  */
 #include "probe/core/probe.h"
 #include "probe/python/comfy_job.h"
-#include "probe/python/shape.h"
 
-/* (number, prompt id, prompt, extra data, outputs[, secrets]); newer ones may be longer. */
-static bool
-is_item(PyObject *item)
+#define QUEUE_MAX 2048u
+
+struct waiting {
+	uintptr_t item; /* address, only compared */
+	PyObject *prompt_id;
+	struct handover hand;
+	unsigned long thread; /* that took it; 0: still waits */
+};
+
+static struct waiting *queue[QUEUE_MAX]; /* oldest first */
+static size_t count;
+static unsigned inside_get;
+
+size_t
+queue_waiting(void)
 {
-	return item != NULL && PyTuple_Check(item) && PyTuple_GET_SIZE(item) >= 5;
+	return count;
+}
+
+/* item[i] of a queue item (a tuple, whatever its length), borrowed or NULL. */
+static PyObject *
+part(PyObject *item, Py_ssize_t i)
+{
+	return item != NULL && PyTuple_Check(item) && PyTuple_GET_SIZE(item) > i
+		   ? PyTuple_GET_ITEM(item, i)
+		   : NULL;
 }
 
 static void
-take_item(struct job *job, PyObject *item)
+remove_at(size_t at)
 {
-	job->item = Py_NewRef(item);
-	job->prompt = Py_NewRef(PyTuple_GET_ITEM(item, 2));
-	job->extra_data = Py_NewRef(PyTuple_GET_ITEM(item, 3));
-	if (PyTuple_GET_SIZE(item) > 5)
-		job->sensitive = Py_NewRef(PyTuple_GET_ITEM(item, 5));
-	secret_changed();
+	struct waiting *w = queue[at];
+	struct span *wait = w->hand.wait, *run = w->hand.run;
+	memmove(&queue[at], &queue[at + 1], (--count - at) * sizeof *queue);
+	if (wait != NULL && w->hand.got_ns != 0)
+		span_end_at(wait, w->hand.got_ns);
+	PyObject *prompt_id = w->prompt_id;
+	PyMem_RawFree(w);
+	Py_XDECREF((PyObject *)wait);
+	Py_XDECREF((PyObject *)run);
+	Py_XDECREF(prompt_id);
 }
 
-static int
-on_put(struct hook_call *c)
+/* ---- cancelled ---------------------------------------------------------- */
+
+static bool
+is_among(const struct waiting *w, PyObject *list)
 {
-	PyObject *item = hook_arg(c, 0);
-	if (!is_item(item))
-		return 0;
-	struct job *job = job_new(PyTuple_GET_ITEM(item, 1));
-	if (job == NULL)
-		return 0;
-	take_item(job, item);
-	job->queue = hook_self(c);
-	struct span *request = span_current();
-	if (request != NULL) {
-		span_link_of(request, &job->parent);
-		job->has_parent = true;
-		Py_DECREF(request);
+	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+		PyObject *item = PyList_GET_ITEM(list, i), *number = part(item, 0);
+		if ((uintptr_t)item == w->item)
+			return true;
+		double x = number != NULL && PyFloat_Check(number)  ? PyFloat_AS_DOUBLE(number)
+			   : number != NULL && PyLong_Check(number) ? PyLong_AsDouble(number)
+								    : -1;
+		PyErr_Clear();
+		if (x == w->hand.number && comfy_same(part(item, 1), w->prompt_id))
+			return true;
 	}
-	if (!job->has_parent) { /* its run is the root, whose ids its wait needs now */
-		job->span = job_span(job, word.span_execute, word.type_worker, word.consumer, NULL);
-		if (job->span == NULL)
-			return 0;
-		span_link_of(job->span, &job->parent);
-	}
-	job->wait = job_span(job, word.span_wait, word.type_queue, word.internal, &job->parent);
-	if (job->wait != NULL) {
-		double number = PyFloat_AsDouble(PyTuple_GET_ITEM(item, 0));
-		if (PyErr_Occurred())
-			PyErr_Clear();
-		else
-			span_metric(job->wait, word.queue_number, number);
-		job->wait->w.resource = word.prompt_queue;
-		span_open(job->wait);
-	}
-	c->state = job;
-	return 0;
+	return false;
 }
 
-static int
-put_returned(struct hook_call *c, PyObject *result)
+/* The run that it waited for never came: the wait is all there is. */
+static void
+make_root(struct waiting *w)
 {
-	(void)result;
+	if (w->hand.run == NULL)
+		return;
+	w->hand.wait->w.parent_id = 0;
+	w->hand.wait->w.flags |= WIRE_SPAN_LOCAL_ROOT;
+}
+
+static void
+cancel(size_t at)
+{
+	struct span *s = queue[at]->hand.wait;
+	make_root(queue[at]);
+	span_tag_id(s, comfy_keys.workflow_status, comfy_keys.cancelled);
+	span_end(s);
+	remove_at(at);
+}
+
+/* `self` is the PromptQueue; its list of items is read without its lock, under the GIL. */
+static void
+reconcile(PyObject *self)
+{
+	PyObject *list = self != NULL ? PyObject_GetAttr(self, comfy_names.queue) : NULL;
+	PyErr_Clear();
+	if (list != NULL && PyList_Check(list) && inside_get == 0)
+		for (size_t i = count; i-- > 0;)
+			if (queue[i]->thread == 0 && !is_among(queue[i], list))
+				cancel(i);
+	Py_XDECREF(list);
+}
+
+static bool
+may_be_behind(PyObject *self)
+{
+	PyObject *list = self != NULL ? PyObject_GetAttr(self, comfy_names.queue) : NULL;
+	bool behind = list != NULL && PyList_Check(list) && (size_t)PyList_GET_SIZE(list) != count;
+	PyErr_Clear();
+	Py_XDECREF(list);
+	return behind;
+}
+
+static void
+release(struct hook_call *c)
+{
+	PyObject *kept = c->state;
 	c->state = NULL;
+	Py_XDECREF(kept);
+}
+
+static int
+unqueue_returned(struct hook_call *c, PyObject *Py_UNUSED(result))
+{
+	if (count > 0 && c->state != NULL)
+		reconcile(c->state);
+	release(c);
 	return 0;
 }
 
+static int
+keep_self(struct hook_call *c)
+{
+	c->state = Py_XNewRef(hook_self(c));
+	return 0;
+}
+
+static int
+let_go(struct hook_call *c, PyObject *Py_UNUSED(exception), PyObject *Py_UNUSED(tb))
+{
+	release(c);
+	return 0;
+}
+
+const struct hook_kind comfy_kind_unqueue = {
+	.name = "comfy_unqueue",
+	.on_call = keep_self,
+	.on_return = unqueue_returned,
+	.on_raise = let_go,
+};
+
+/* ---- put ---------------------------------------------------------------- */
+
+static double
+number_of(PyObject *o)
+{
+	double x = o != NULL && (PyFloat_Check(o) || PyLong_Check(o)) ? PyFloat_AsDouble(o) : 0;
+	PyErr_Clear();
+	return x;
+}
+
+/* Below the request; without one the job's run is the root, whose ids the wait needs now. */
+static int
+begin(struct waiting *w, const char *id, size_t n)
+{
+	char text[COMFY_ID_BYTES];
+	struct span *request = span_current();
+	w->hand.has_parent = request != NULL && request->w.trace_lo != 0;
+	if (w->hand.has_parent)
+		span_link_of(request, &w->hand.parent);
+	Py_XDECREF((PyObject *)request);
+	if (!w->hand.has_parent) {
+		w->hand.run =
+		    job_new_span(comfy_keys.execute, comfy_keys.worker, comfy_keys.consumer);
+		if (w->hand.run == NULL)
+			return -1;
+		span_begin(w->hand.run, NULL);
+		span_link_of(w->hand.run, &w->hand.parent);
+	}
+	struct span *s = job_new_span(comfy_keys.wait, comfy_keys.queue, comfy_keys.internal);
+	if (s == NULL)
+		return -1;
+	s->w.resource = comfy_keys.prompt_queue;
+	span_begin(s, &w->hand.parent);
+	span_tag_text(s, comfy_keys.prompt_id, text, comfy_prompt_id(id, n, text));
+	span_metric(s, comfy_keys.queue_number, w->hand.number);
+	w->hand.put_ns = s->w.start_ns;
+	w->hand.wait = s;
+	span_open(s);
+	return 0;
+}
+
+/* It waits from before the call on: the worker may have it before put returns. */
+static int
+put_called(struct hook_call *c)
+{
+	PyObject *item = comfy_arg(c, 0, 1), *prompt_id = part(item, 1);
+	size_t n;
+	const char *id = comfy_text(prompt_id, &n);
+	if (id == NULL)
+		return 0;
+	if (count > 0 && may_be_behind(hook_self(c)))
+		reconcile(hook_self(c));
+	struct waiting *w = count < QUEUE_MAX ? PyMem_RawCalloc(1, sizeof *w) : NULL;
+	if (w == NULL) {
+		comfy_counters.queue_full++;
+		return 0;
+	}
+	w->item = (uintptr_t)item;
+	w->prompt_id = Py_NewRef(prompt_id);
+	w->hand.number = number_of(part(item, 0));
+	w->hand.item = -1;
+	queue[count++] = w;
+	if (begin(w, id, n) < 0) {
+		remove_at(count - 1);
+		return -1;
+	}
+	c->state = w;
+	return 0;
+}
+
+/* It was refused: nobody waits. */
 static int
 put_raised(struct hook_call *c, PyObject *exception, PyObject *tb)
 {
-	struct job *job = c->state;
-	PyObject *item = job != NULL ? job->item : NULL;
-	if (item == NULL || job_of_item(item) != job)
-		return 0; /* it went on all the same */
-	if (job->wait != NULL && span_is_error(exception))
-		span_error(job->wait, exception, tb);
-	job_free(job);
+	for (size_t i = count; i-- > 0;)
+		if (queue[i] == c->state && queue[i]->thread == 0) {
+			make_root(queue[i]);
+			span_error(queue[i]->hand.wait, exception, tb);
+			span_end(queue[i]->hand.wait);
+			remove_at(i);
+		}
 	return 0;
 }
 
-const struct hook_kind job_kind_put = { "job_put", on_put, put_returned, put_raised };
+const struct hook_kind comfy_kind_put = {
+	.name = "comfy_put",
+	.on_call = put_called,
+	.on_raise = put_raised,
+};
 
-/* ---- the worker takes it --------------------------------------------------- */
+/* ---- get ---------------------------------------------------------------- */
 
-static void
-look_again(void)
+static int
+get_called(struct hook_call *c)
 {
 	static bool looked;
-	if (looked)
-		return;
-	looked = true; /* everything that the host loads is there by now */
-	(void)hook_attach();
-	nodes_look_again();
+	if (!looked) {
+		looked = true; /* whatever the host and other nodes load is there by now */
+		(void)hook_attach();
+	}
+	inside_get++;
+	return keep_self(c);
 }
 
-static int
-got(struct hook_call *c, PyObject *result)
+/* The item itself, else one with its prompt id, the oldest first. */
+static struct waiting *
+find(PyObject *item)
 {
-	(void)c;
-	look_again();
-	if (result == NULL || !PyTuple_Check(result) || PyTuple_GET_SIZE(result) < 2 ||
-	    !is_item(PyTuple_GET_ITEM(result, 0)))
-		return 0;
-	PyObject *item = PyTuple_GET_ITEM(result, 0);
-	struct job *job = job_of_item(item);
-	uint64_t now = comfymon_now_ns();
-	if (job == NULL) { /* put before we came, or by another way */
-		job = job_new(PyTuple_GET_ITEM(item, 1));
-		if (job == NULL)
-			return 0;
-		take_item(job, item);
-	}
-	job->item_id = PyLong_AsLongLong(PyTuple_GET_ITEM(result, 1));
-	PyErr_Clear();
-	/* The run begins before the wait ends: at no moment is nothing of the trace open. */
-	job_begin(job, now);
-	if (job->span != NULL) {
-		double number = PyFloat_AsDouble(PyTuple_GET_ITEM(item, 0));
-		if (!PyErr_Occurred())
-			span_metric(job->span, word.queue_number, number);
-		PyErr_Clear();
-	}
-	if (job->wait != NULL)
-		span_end_at(job->wait, now);
-	return 0;
+	for (int by_id = 0; by_id < 2; by_id++)
+		for (size_t i = 0; i < count; i++)
+			if (queue[i]->thread == 0 &&
+			    comfy_same(part(item, 1), queue[i]->prompt_id) &&
+			    (by_id || queue[i]->item == (uintptr_t)item))
+				return queue[i];
+	return NULL;
 }
 
-/* self is needed after the call, when its arguments are gone. */
-static int
-on_get(struct hook_call *c)
+/* A thread that asks for another job is done with what it took before. */
+static void
+forget_taken(unsigned long thread)
 {
-	c->state = hook_self(c);
-	return 0;
+	for (size_t i = count; i-- > 0;)
+		if (queue[i]->thread == thread)
+			remove_at(i);
 }
 
 static int
 get_returned(struct hook_call *c, PyObject *result)
 {
-	PyObject *queue = c->state;
-	c->state = NULL;
-	int rc = got(c, result);
-	if (rc == 0 && result != NULL && PyTuple_Check(result) && PyTuple_GET_SIZE(result) >= 2) {
-		for (struct job *job = job_next(NULL); job != NULL; job = job_next(job))
-			if (job->item == PyTuple_GET_ITEM(result, 0))
-				job->queue = queue;
+	unsigned long thread = PyThread_get_thread_ident();
+	inside_get -= inside_get > 0;
+	forget_taken(thread);
+	struct waiting *w = count > 0 ? find(part(result, 0)) : NULL;
+	if (w != NULL) {
+		PyObject *item_id = part(result, 1);
+		w->thread = thread;
+		w->hand.got_ns = comfymon_now_ns();
+		w->hand.item =
+		    item_id != NULL && PyLong_Check(item_id) ? PyLong_AsLongLong(item_id) : -1;
+		PyErr_Clear();
 	}
-	return rc;
+	if (count > 0 && may_be_behind(c->state))
+		reconcile(c->state);
+	release(c);
+	return 0;
 }
 
-const struct hook_kind job_kind_get = { "job_get", on_get, get_returned, NULL };
-
-/* ---- and gives it back ------------------------------------------------------ */
-
 static int
-on_done(struct hook_call *c)
+get_raised(struct hook_call *c, PyObject *exception, PyObject *tb)
 {
-	PyObject *id = hook_arg(c, 0);
-	long long item_id = id != NULL && PyLong_Check(id) ? PyLong_AsLongLong(id) : -1;
+	inside_get -= inside_get > 0;
+	return let_go(c, exception, tb);
+}
+
+const struct hook_kind comfy_kind_get = {
+	.name = "comfy_get",
+	.on_call = get_called,
+	.on_return = get_returned,
+	.on_raise = get_raised,
+};
+
+bool
+queue_hand_over(PyObject *prompt_id, struct handover *out)
+{
+	unsigned long thread = PyThread_get_thread_ident();
+	for (size_t i = 0; i < count; i++)
+		if (queue[i]->thread == thread && comfy_same(queue[i]->prompt_id, prompt_id)) {
+			*out = queue[i]->hand;
+			queue[i]->hand.wait = queue[i]->hand.run = NULL;
+			remove_at(i);
+			return true;
+		}
+	return false;
+}
+
+/* ---- task_done ---------------------------------------------------------- */
+
+/* A job that was taken and that no executor of ours ran. */
+static int
+done_called(struct hook_call *c)
+{
+	PyObject *item_id = comfy_arg(c, 0, 1);
+	long long item = item_id != NULL && PyLong_Check(item_id) ? PyLong_AsLongLong(item_id) : -1;
 	PyErr_Clear();
-	struct job *job = item_id >= 0 ? job_of_item_id(hook_self(c), item_id) : NULL;
-	if (job == NULL)
-		return 0;
-	job_conclude(job);
-	job_free(job);
+	for (size_t i = count; i-- > 0;)
+		if (queue[i]->thread != 0 && item >= 0 && queue[i]->hand.item == item)
+			remove_at(i);
 	return 0;
 }
 
-const struct hook_kind job_kind_done = { "job_done", on_done, NULL, NULL };
-
-/* ---- or somebody takes it out of the queue ------------------------------------ */
-
-static int
-on_cancel(struct hook_call *c)
-{
-	c->state = hook_self(c);
-	return 0;
-}
-
-/* It is still among those that wait. A queue that cannot be read keeps everything. */
-static bool
-still_waits(PyObject *queue, PyObject *item)
-{
-	PyObject *heap = PyObject_GetAttrString(queue, "queue");
-	bool there = heap == NULL || !PyList_Check(heap);
-	for (Py_ssize_t i = 0; !there && i < PyList_GET_SIZE(heap); i++)
-		there = PyList_GET_ITEM(heap, i) == item;
-	Py_XDECREF(heap);
-	PyErr_Clear();
-	return there;
-}
-
-static int
-cancel_returned(struct hook_call *c, PyObject *result)
-{
-	PyObject *queue = c->state;
-	c->state = NULL;
-	if (result == NULL)
-		return 0;
-	for (struct job *job = job_next(NULL); job != NULL; job = job_next(job)) {
-		if (job->state != JOB_QUEUED || job->queue != queue || job->item == NULL ||
-		    still_waits(queue, job->item))
-			continue;
-		if (job->wait != NULL)
-			span_tag_id(job->wait, word.status, word.cancelled);
-		job_free(job);
-	}
-	return 0;
-}
-
-const struct hook_kind job_kind_cancel = { "job_cancel", on_cancel, cancel_returned, NULL };
+const struct hook_kind comfy_kind_done = {
+	.name = "comfy_done",
+	.on_call = done_called,
+};

@@ -1,0 +1,160 @@
+/*
+ * comfy_fail.c - what went wrong: on the node, on those whose sub-graph it is
+ * in, and on the job.  ComfyUI itself blames the outermost node of a sub-graph.
+ * Exceptions are looked at and never kept: they hold the host's memory.
+ */
+#include "probe/core/probe.h"
+#include "probe/python/comfy_job.h"
+
+#define STACK_BYTES 8192
+#define TYPE_BYTES  200
+/* More than is told of one, so that what is clipped is clipped after redaction. */
+#define MESSAGE_BYTES 16384
+#define DEPTH_MAX     32
+
+static bool
+is_named(PyObject *exception, const char *name)
+{
+	PyObject *mro = exception != NULL ? Py_TYPE(exception)->tp_mro : NULL;
+	for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
+		const char *type = ((PyTypeObject *)PyTuple_GET_ITEM(mro, i))->tp_name;
+		const char *dot = strrchr(type, '.');
+		if (strcmp(dot != NULL ? dot + 1 : type, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+fail_is_interrupt(PyObject *exception)
+{
+	return is_named(exception, "InterruptProcessingException");
+}
+
+static bool
+says(PyObject *exception, const char *what)
+{
+	PyObject *text = PyObject_Str(exception);
+	size_t n;
+	const char *p = comfy_text(text, &n);
+	bool yes = p != NULL && strstr(p, what) != NULL;
+	PyErr_Clear();
+	Py_XDECREF(text);
+	return yes;
+}
+
+/* Memory of the device, or of the host; what the kernel kills is told by others. */
+static uint32_t
+oom_of(PyObject *exception)
+{
+	if (is_named(exception, "OutOfMemoryError") ||
+	    (is_named(exception, "AcceleratorError") && says(exception, "out of memory")))
+		return comfy_keys.gpu;
+	if (PyErr_GivenExceptionMatches(exception, PyExc_MemoryError) ||
+	    (PyErr_GivenExceptionMatches(exception, PyExc_RuntimeError) &&
+		says(exception, "DefaultCPUAllocator")))
+		return comfy_keys.host_alloc;
+	return 0;
+}
+
+static void
+tag_real(struct span *s, const struct comfy_node *n)
+{
+	char out[COMFY_ID_BYTES];
+	size_t size;
+	const char *id = comfy_text(n->id, &size);
+	if (id != NULL)
+		span_tag_text(s, comfy_keys.real_node, out, comfy_node_id(id, size, out));
+	span_tag_id(s, comfy_keys.real_class, n->span->w.resource);
+}
+
+void
+fail_node(struct comfy_job *j, struct comfy_node *n, PyObject *exception, PyObject *tb)
+{
+	struct comfy_node *up = n;
+	if (fail_is_interrupt(exception)) {
+		n->outcome = OUTCOME_INTERRUPTED;
+		return;
+	}
+	uint32_t oom = exception != NULL ? oom_of(exception) : 0;
+	for (int depth = 0; up != NULL && depth < DEPTH_MAX; depth++) {
+		span_error(up->span, exception, tb);
+		up->outcome = OUTCOME_ERROR;
+		span_tag_id(up->span, comfy_keys.oom, oom);
+		if (up != n)
+			tag_real(up->span, n);
+		up = up->parent != NULL ? node_find(j, up->parent) : NULL;
+	}
+	span_error(j->span, exception, tb);
+	span_tag_id(j->span, comfy_keys.oom, oom);
+	j->failed = exception != NULL;
+}
+
+/* The lines of a formatted traceback that say where, without the source between them. */
+static void
+put_places(char out[STACK_BYTES], PyObject *list)
+{
+	static const char mark[] = "  File \"";
+	size_t at = (size_t)snprintf(out, STACK_BYTES, "Traceback (most recent call last):\n");
+	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+		size_t n;
+		const char *p = comfy_text(PyList_GET_ITEM(list, i), &n);
+		if (p == NULL || strncmp(p, mark, sizeof mark - 1) != 0)
+			continue;
+		n = strcspn(p, "\n");
+		if (at + n + 2 > STACK_BYTES)
+			break;
+		memcpy(out + at, p, n);
+		at += n;
+		out[at++] = '\n';
+	}
+	out[at] = '\0';
+}
+
+/* Texts of the host's message, borrowed for the time of one call. */
+struct told {
+	char type[TYPE_BYTES], message[MESSAGE_BYTES], stack[STACK_BYTES];
+	uint32_t oom;
+};
+
+static void
+read_message(struct told *t, PyObject *message)
+{
+	size_t n, m;
+	const char *type = comfy_text(comfy_item(message, comfy_names.exception_type), &n);
+	const char *text = comfy_text(comfy_item(message, comfy_names.exception_message), &m);
+	PyObject *traceback = comfy_item(message, comfy_names.traceback);
+	snprintf(t->type, sizeof t->type, "%s", type != NULL ? type : "");
+	m = text == NULL ? 0 : m < sizeof t->message ? m : sizeof t->message - 1;
+	while (m > 0 && text[m - 1] == '\n') /* ComfyUI's own */
+		m--;
+	memcpy(t->message, text != NULL ? text : "", m);
+	t->message[m] = '\0';
+	t->stack[0] = '\0';
+	if (traceback != NULL && PyList_Check(traceback) && PyList_GET_SIZE(traceback) > 0)
+		put_places(t->stack, traceback);
+	t->oom = strstr(t->type, "OutOfMemoryError") != NULL         ? comfy_keys.gpu
+		 : strstr(t->message, "DefaultCPUAllocator") != NULL ? comfy_keys.host_alloc
+								     : 0;
+}
+
+void
+fail_told(struct comfy_job *j, PyObject *message)
+{
+	struct told t;
+	if (j->failed)
+		return;
+	j->failed = true;
+	read_message(&t, message);
+	struct comfy_node *n = NULL;
+	PyObject *id = comfy_item(message, comfy_names.node_id);
+	if (id != NULL && PyUnicode_Check(id))
+		n = node_find(j, id);
+	if (n != NULL) {
+		span_error_told(n->span, t.type, t.message, t.stack);
+		span_tag_id(n->span, comfy_keys.oom, t.oom);
+		n->outcome = OUTCOME_ERROR;
+	}
+	span_error_told(j->span, t.type, t.message, t.stack);
+	span_tag_id(j->span, comfy_keys.oom, t.oom);
+}
