@@ -11,7 +11,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "agent/base/file.h"
 #include "agent/cli/exam.h"
+#include "agent/cli/unattended.h"
 #include "schema/frame.h"
 
 void
@@ -77,6 +79,29 @@ examine_run_dir(struct exam *x)
 		station(x, FINE, "run dir", "", "%s, %d probe rings", dir, count_rings(dir));
 }
 
+/* The newest complaint in the log of an agent that the node started; "" when there is none. */
+static void
+last_words(const char *run_dir, char *words, size_t cap)
+{
+	char line[2048], path[256];
+	FILE *f = NULL;
+
+	words[0] = '\0';
+	if (path_join(path, sizeof path, run_dir, UNATTENDED_LOG_NAME) == E_OK)
+		f = fopen(path, "re");
+	while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+		const char *said = strstr(line, " error ");
+
+		line[strcspn(line, "\n")] = '\0';
+		if (strstr(line, " info ready ") != NULL)
+			words[0] = '\0';
+		else if (said != NULL && (words[0] == '\0' || strstr(said, "agent_failed") == NULL))
+			snprintf(words, cap, "%s", said + strlen(" error "));
+	}
+	if (f != NULL)
+		fclose(f);
+}
+
 /* True when the agent answered; its status is then in x->status. */
 static bool
 examine_agent(struct exam *x)
@@ -88,9 +113,17 @@ examine_agent(struct exam *x)
 	enum err rv = client_get(x->cli, "GET", "/status", &status, &body, &n);
 
 	if (rv == E_NOTFOUND) {
+		const char *dir = config_string(x->cli->config, OPT_RUN_DIR);
+		char words[300];
+
+		last_words(dir, words, sizeof words);
 		station(x, BROKEN, "agent",
-		    "start ComfyUI (the node starts an agent), or run: comfymon agent",
-		    "no agent listens in %s", config_string(x->cli->config, OPT_RUN_DIR));
+		    words[0] == '\0'
+			? "start ComfyUI (the node starts an agent), or run: comfymon agent"
+			: "cure what ended it (" UNATTENDED_LOG_NAME
+			  " in the run directory), then restart ComfyUI, or run: comfymon agent",
+		    "no agent listens in %s%s%s", dir,
+		    words[0] != '\0' ? "; the last one ended: " : "", words);
 		return false;
 	}
 	if (rv == E_OK && status == 200)

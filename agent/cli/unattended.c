@@ -15,7 +15,6 @@
 #include "agent/base/file.h"
 #include "agent/base/log.h"
 
-#define LOG_NAME      "agent.log"
 #define LOG_MAX_BYTES (256 * 1024)
 #define TRY_MS        2000
 
@@ -37,7 +36,7 @@ unattended_log(const char *run_dir)
 {
 	char path[256];
 
-	if (path_join(path, sizeof path, run_dir, LOG_NAME) != E_OK)
+	if (path_join(path, sizeof path, run_dir, UNATTENDED_LOG_NAME) != E_OK)
 		return;
 	trim(path);
 	(void)!log_open(path);
@@ -86,7 +85,7 @@ unattended_check(const struct cli *c, const char *run_dir)
 	char path[256];
 
 	if (config_string(c->config, OPT_LOG_FILE)[0] == '\0' &&
-	    path_join(path, sizeof path, run_dir, LOG_NAME) == E_OK)
+	    path_join(path, sizeof path, run_dir, UNATTENDED_LOG_NAME) == E_OK)
 		trim(path);
 	/* The link leads to our own file even when that has no name any more. */
 	if (program[0] != '/' || stat("/proc/self/exe", &ours) != 0 || stat(program, &there) != 0 ||

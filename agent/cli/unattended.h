@@ -8,6 +8,8 @@
 
 #include "agent/cli/cli.h"
 
+#define UNATTENDED_LOG_NAME "agent.log"
+
 /* Log to RUN_DIR/agent.log, emptied when it is large; nothing when that cannot be: the probe and
  * `doctor` say what is wrong with the directory. */
 void unattended_log(const char *run_dir);
