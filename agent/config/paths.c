@@ -2,6 +2,7 @@
  * paths.c - default directories.  The run directory is chosen exactly as the
  * probe does (probe/core), so that both meet without configuration.
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -17,14 +18,24 @@ absolute(const char *name)
 	return v != NULL && v[0] == '/' ? v : NULL;
 }
 
+/* Ours alone, or can be made: what the probe asks too, so that both choose alike. */
+static bool
+takes_a_run_dir(const char *parent, const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) != 0)
+		return access(parent, W_OK | X_OK) == 0;
+	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && (st.st_mode & 077) == 0;
+}
+
 void
 paths_run_dir(char *buf, size_t cap)
 {
 	const char *xdg = absolute("XDG_RUNTIME_DIR");
 
-	if (access("/dev/shm", W_OK | X_OK) == 0 || xdg == NULL)
-		snprintf(buf, cap, "/dev/shm/comfymon-%u", (unsigned)geteuid());
-	else
+	snprintf(buf, cap, "/dev/shm/comfymon-%u", (unsigned)geteuid());
+	if (xdg != NULL && !takes_a_run_dir("/dev/shm", buf))
 		snprintf(buf, cap, "%s/comfymon", xdg);
 }
 

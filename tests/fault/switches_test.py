@@ -205,11 +205,14 @@ class NoRoom(unittest.TestCase):
         self.assertEqual(int(done.stderr.splitlines()[-1]), 8 << 20, "an eighth of the 64 MB that engines give")
 
     @unittest.skipIf(WHY, WHY)
-    def test_a_read_only_shared_memory_leaves_the_users_runtime_directory(self) -> None:
-        done = self.host("mkdir /dev/shm/user\nmount -t tmpfs -o size=64m tmpfs /dev/shm/user\nmount -o remount,ro /dev/shm",
-                         XDG_RUNTIME_DIR="/dev/shm/user")
-        self.assertTrue(stages(done)["end"]["on"])
-        self.assertIn("is on in /dev/shm/user/comfymon", done.stderr)
+    def test_the_users_runtime_directory_is_next_and_the_program_looks_there_too(self) -> None:
+        user = "mkdir -m 700 /dev/shm/user\nmount -t tmpfs -o size=64m tmpfs /dev/shm/user"
+        for what in ("mount -o remount,ro /dev/shm", "mkdir -m 755 /dev/shm/comfymon-0"):
+            with self.subTest(what):
+                done = self.host(f"{user}\n{what}\n{NODE}/comfymon check | grep '^run_dir' >&2", XDG_RUNTIME_DIR="/dev/shm/user")
+                self.assertTrue(stages(done)["end"]["on"])
+                self.assertIn("is on in /dev/shm/user/comfymon", done.stderr)
+                self.assertRegex(done.stderr, r"(?m)^run_dir\s+/dev/shm/user/comfymon\s")
 
     @unittest.skipIf(WHY, WHY)
     def test_a_directory_that_others_could_have_made(self) -> None:
