@@ -107,6 +107,7 @@ destinations_of(const struct cli *c, struct destination_options *out, size_t *co
 		memset(d, 0, sizeof *d);
 		d->timeout_ms = config_number(g, OPT_AGENT_TIMEOUT);
 		d->request_max_bytes = (uint32_t)config_number(g, OPT_REQUEST_BYTES);
+		copy(d->ca_file, sizeof d->ca_file, config_string(g, OPT_CA_FILE));
 		copy(d->service, sizeof d->service, config_string(g, OPT_SERVICE));
 		copy(d->env, sizeof d->env, config_string(g, OPT_ENV));
 		copy(d->version, sizeof d->version, config_string(g, OPT_VERSION));

@@ -233,6 +233,12 @@ take_computed(struct config *c, char error[CONFIG_ERROR_BYTES])
 			sizeof why) != E_OK)
 			goto bad;
 	}
+	if (c->values[OPT_CA_FILE].text[0] == '\0') {
+		paths_ca_file(path, sizeof path);
+		if (set_value(c, OPT_CA_FILE, path, ORIGIN_DEFAULT, (struct position){ 0, 0 }, why,
+			sizeof why) != E_OK)
+			goto bad;
+	}
 	return E_OK;
 bad:
 	snprintf(error, CONFIG_ERROR_BYTES, "%s", why);

@@ -53,3 +53,20 @@ paths_data_dir(char *buf, size_t cap)
 	else
 		snprintf(buf, cap, "/var/tmp/comfymon-%u", (unsigned)geteuid());
 }
+
+void
+paths_ca_file(char *buf, size_t cap)
+{
+	static const char *const places[] = {
+		"/etc/ssl/certs/ca-certificates.crt", /* Debian, Ubuntu, Alpine, Arch */
+		"/etc/pki/tls/certs/ca-bundle.crt",   /* Fedora, RHEL, Amazon */
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", /* ... in a slim image */
+		"/etc/ssl/ca-bundle.pem",                            /* SUSE */
+		"/etc/ssl/cert.pem",
+	};
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < sizeof places / sizeof places[0] && buf[0] == '\0'; i++)
+		if (access(places[i], R_OK) == 0)
+			snprintf(buf, cap, "%s", places[i]);
+}

@@ -14,6 +14,7 @@ struct destination_options {
 	char name[64];
 	enum destination_kind kind;
 	char url[512];              /* http://host:port or unix:///path; file: path */
+	char ca_file[256];          /* authorities for https; "": libcurl's own */
 	uint64_t timeout_ms;        /* without progress; a request that moves may take longer */
 	uint32_t request_max_bytes; /* of a body, 0: 8 MB */
 	/* identity used where a probe gave none */

@@ -129,6 +129,8 @@ set_options(struct line *l)
 		curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->socket);
 	if (l->direct) /* else http_proxy, https_proxy, all_proxy and no_proxy hold */
 		curl_easy_setopt(e, CURLOPT_PROXY, "");
+	if (l->options.ca_file[0] != '\0')
+		curl_easy_setopt(e, CURLOPT_CAINFO, l->options.ca_file);
 	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
