@@ -145,6 +145,21 @@ term_put(const struct term *t, const char *text, int limit)
 	return used + clip;
 }
 
+size_t
+term_fit(const struct term *t, const char *text, int columns)
+{
+	const char *p = text, *fits = text, *word = NULL;
+
+	for (int used = 0; *p != '\0'; fits = p) {
+		if (*p == ' ' || *p == '\n')
+			word = p;
+		used += next_glyph(t, &p).columns;
+		if (used > columns)
+			return (size_t)((word != NULL && word > text ? word : fits) - text);
+	}
+	return (size_t)(p - text);
+}
+
 /* Columns of the first word. */
 static int
 word_columns(const struct term *t, const char *text)

@@ -30,6 +30,8 @@ int term_columns(const struct term *t, const char *text);
 /* Print in at most `limit` columns (negative: no limit), an ellipsis where clipped; what is
  * not printable is replaced.  Returns the columns used. */
 int term_put(const struct term *t, const char *text, int limit);
+/* Bytes of text whose columns fit, up to the end of a word if there is one. */
+size_t term_fit(const struct term *t, const char *text, int columns);
 /* Print in words, lines after the first indented by as many columns; ends the line. */
 void term_wrap(const struct term *t, const char *text, int indent);
 void term_pad(const struct term *t, int columns);

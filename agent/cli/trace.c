@@ -18,6 +18,7 @@
 #define SIBLINGS_FAILED 8u
 #define SIBLINGS_LONG   6u
 #define LINES           300
+#define ERROR_LINES     3
 #define DEPTH_MAX       400
 #define PREFIX_BYTES    336 /* deeper than 64 levels no lines are drawn, however wide */
 #define DURATION_CELLS  9
@@ -100,16 +101,24 @@ draw_lines(const struct canvas *c, const char *prefix, const char *branch, int d
 	piece(c, "dim", branch, room);
 }
 
-/* An indented line of text below a span. */
+/* Indented text below a span, in at most so many lines of a terminal. */
 static void
-draw_note(
-    const struct canvas *c, const char *prefix, int depth, const char *style, const char *text)
+draw_note(const struct canvas *c, const char *prefix, int depth, const char *style,
+    const char *text, int lines)
 {
-	int room = c->t.width > 0 ? c->t.width : -1;
+	char part[1024];
 
-	draw_lines(c, prefix, "     ", depth, &room);
-	piece(c, style, text, &room);
-	fputc('\n', c->t.f);
+	for (size_t n = 0;; text += n + strspn(text + n, " \n")) {
+		int room = c->t.width > 0 ? c->t.width : -1;
+
+		draw_lines(c, prefix, "     ", depth, &room);
+		n = room > 0 && lines > 1 ? term_fit(&c->t, text, room) : 0;
+		snprintf(part, sizeof part, "%.*s", (int)(n < sizeof part ? n : 0), text);
+		piece(c, style, n > 0 ? part : text, &room);
+		fputc('\n', c->t.f);
+		if (lines-- == 1 || n == 0 || text[n] == '\0')
+			return;
+	}
 }
 
 static void
@@ -120,7 +129,7 @@ draw_error(const struct canvas *c, const struct tree_node *n, const char *prefix
 	snprintf(text, sizeof text, "%s: %s%s%s", n->unfinished ? "unfinished" : "error",
 	    n->error_type[0] != '\0' ? n->error_type : "unknown",
 	    n->error_message[0] != '\0' ? ": " : "", n->error_message);
-	draw_note(c, prefix, n->depth, n->unfinished ? "yellow" : "red", text);
+	draw_note(c, prefix, n->depth, n->unfinished ? "yellow" : "red", text, ERROR_LINES);
 }
 
 /* A stack has many lines. */
@@ -132,12 +141,12 @@ draw_tag(const struct canvas *c, const struct tree_node *n, const char *prefix, 
 	size_t line = strcspn(value, "\n");
 
 	snprintf(text, sizeof text, "%s: %.*s", key, (int)(line < sizeof text ? line : 0), value);
-	draw_note(c, prefix, n->depth, "dim", text);
+	draw_note(c, prefix, n->depth, "dim", text, 1);
 	for (value += line; *value == '\n'; value += line) {
 		line = strcspn(++value, "\n");
 		snprintf(text, sizeof text, "  %.*s", (int)(line < sizeof text ? line : 0), value);
 		if (line > 0)
-			draw_note(c, prefix, n->depth, "dim", text);
+			draw_note(c, prefix, n->depth, "dim", text, 1);
 	}
 }
 

@@ -38,8 +38,8 @@ const struct verb verb_table[] = {
 	    "agent runs, the buffer is read as it was left.",
 	    verb_status },
 	{ "traces", NULL, "sxtdl", "list traces, newest first",
-	    "With what waits, and with what was sent, as long as the history keeps it. Without an "
-	    "agent the buffer is read.",
+	    "Those that are open or wait, and those that were sent, for as long as the history "
+	    "keeps them. Without an agent the buffer is read.",
 	    verb_traces },
 	{ "trace", "ID", "Ag", "draw one trace as a tree with a time bar per span",
 	    "ID is 32 hex digits, or the last 16 of them, or the word last for the newest. Failed, "

@@ -88,8 +88,10 @@ class Looks(unittest.TestCase):
         big[7000] = cls.span(3, 8000, 31, "TheBad", 7000 * MS, MS, **error)
         big[7500] = cls.span(3, 8500, 31, "TheLong", 7500 * MS, 400 * MS)
         cls.writer.finish([*big, cls.span(3, 31, 0, "Big", 0, 9100 * MS)])
+        words = {"error.type": "E", "error.message": " ".join(f"word{i}" for i in range(60))}
+        cls.writer.finish([cls.span(5, 51, 0, "Long", 0, MS, error=1, meta=words)])
         cls.writer.flush(20)
-        cls.agent.drain(20, received=10008)
+        cls.agent.drain(20, received=10009)
         cls.writer.hooks({"execution:execute": 1, "server:PromptServer": 0, "comfy.sd:load": 1, "a.b:\033[2Jc": 2})
         cls.writer.hooks({"execution:execute": 0})
         cls.writer.open([cls.span(4, 41, 0, "Running", 0, 0)])
@@ -99,15 +101,15 @@ class Looks(unittest.TestCase):
     def test_json_is_what_the_schemas_promise(self) -> None:
         self.assertEqual(list(problems(schema("status"), self.agent.status())), [])
         lines = self.agent.cli("traces", "--json").stdout.splitlines()
-        self.assertEqual(len(lines), 4)
+        self.assertEqual(len(lines), 5)
         for line in lines:
             self.assertEqual(list(problems(schema("traces"), json.loads(line))), [])
-        for trace in (1, 2, 3, 4):
+        for trace in (1, 2, 3, 4, 5):
             one = json.loads(self.agent.cli("trace", f"{trace:032x}", "--json").stdout)
             self.assertEqual(list(problems(schema("trace"), one)), [])
 
     def test_the_list_counts_all_parts_of_a_large_trace(self) -> None:
-        for limit in ("3", "50"):
+        for limit in ("4", "50"):
             lines = [json.loads(line) for line in self.agent.cli("traces", "--json", "--limit", limit).stdout.splitlines()]
             self.assertIn(10001, [line["spans"] for line in lines])
 
@@ -128,6 +130,13 @@ class Looks(unittest.TestCase):
         self.assertIn("…", plain(on_terminal(self.agent, 80, "trace", f"{1:032x}")))
         self.assertGreater(plain(on_terminal(self.agent, 200, "trace", f"{1:032x}")).count("█"),
                            plain(on_terminal(self.agent, 80, "trace", f"{1:032x}")).count("█"))
+
+    def test_a_message_takes_up_to_three_lines(self) -> None:
+        text = plain(on_terminal(self.agent, 60, "trace", f"{5:032x}"))
+        words = re.findall(r"\bword\d+(?= |$)", text, re.M)  # the last one is clipped
+        self.assertGreater(len(words), 15)
+        self.assertEqual(words, [f"word{i}" for i in range(len(words))])
+        self.assertEqual(sum("word" in line for line in text.splitlines()), 3)
 
     def test_colour_is_for_terminals_that_want_it(self) -> None:
         verb = ("trace", f"{1:032x}")
@@ -185,7 +194,7 @@ class Looks(unittest.TestCase):
     def test_status_is_one_page(self) -> None:
         text = plain(on_terminal(self.agent, 80, "status"))
         self.assertLessEqual(len(text.splitlines()), 15)
-        self.assertIn("10,008 received = 10,008 sent + 0 sampled out", text)
+        self.assertIn("10,009 received = 10,009 sent + 0 sampled out", text)
         self.assertIn("holds", text)
         self.assertRegex(text, r"rates +[0-9.]+ spans/s in, [0-9.]+ spans/s out, over the last")
         self.assertIn(f"datadog ok, {self.dd.url}", text)
