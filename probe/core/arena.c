@@ -123,6 +123,8 @@ arena_attach(struct arena *a, struct ring *r)
 		atomic_store_explicit(&a->offsets[i], (uint32_t)(at / 8), memory_order_relaxed);
 		at += WIRE_ALIGN8(ENTRY_HEADER_BYTES + (uint64_t)wire_get32(r->arena + at));
 	}
+	a->scarce_bytes = at + (a->bytes - at) / 4 * 3;
+	a->scarce_strings = n + (a->max_strings - n) / 4 * 3;
 	atomic_store(&a->base, r->arena);
 	at = 0;
 	/* A parent's other thread may have added in the moment of the fork. */
@@ -179,6 +181,14 @@ arena_add(struct arena *a, const char *s, size_t n, uint32_t hash)
 		id = append(a, s, n, hash, free_at);
 	atomic_store_explicit(&a->busy, 0, memory_order_release);
 	return id;
+}
+
+bool
+arena_is_scarce(struct arena *a)
+{
+	return a->table == NULL ||
+	       atomic_load_explicit(a->used, memory_order_relaxed) > a->scarce_bytes ||
+	       atomic_load_explicit(a->strings, memory_order_relaxed) > a->scarce_strings;
 }
 
 bool

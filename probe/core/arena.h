@@ -23,8 +23,9 @@ struct arena {
 	_Atomic uint64_t *used, *strings; /* in the ring's header */
 	_Atomic uint64_t *table;          /* hash << 32 | id; 0 is free */
 	uint32_t table_mask, max_strings;
-	_Atomic uint32_t *offsets; /* of entry n at index n - 1, in units of 8 bytes */
-	atomic_uint busy;          /* a thread is adding */
+	uint64_t scarce_bytes, scarce_strings; /* three quarters of what was free at attach */
+	_Atomic uint32_t *offsets;             /* of entry n at index n - 1, in units of 8 bytes */
+	atomic_uint busy;                      /* a thread is adding */
 	uint64_t table_bytes;
 };
 
@@ -49,6 +50,9 @@ void arena_forked(struct arena *a);
 uint32_t arena_find(struct arena *a, const char *s, size_t n, uint32_t *hash);
 /* Id of a string, added when new; 0 when the arena is full. */
 uint32_t arena_add(struct arena *a, const char *s, size_t n, uint32_t hash);
+
+/* Three quarters of the room are used: what is left is for names, which come again. */
+bool arena_is_scarce(struct arena *a);
 
 /* The string with this id, valid until the arena is attached elsewhere; false for an unknown id. */
 bool arena_get(struct arena *a, uint32_t id, const char **s, uint32_t *n);

@@ -56,6 +56,11 @@ COMFYMON_API void comfymon_new_trace_id(uint64_t *hi, uint64_t *lo);
  * table); keep ids of constants.  Ids stay valid in a forked child.
  */
 COMFYMON_API uint32_t comfymon_intern(const char *s, size_t n);
+/*
+ * The same for a text that may never come again (a resource): the last quarter
+ * of the arena is not for it, so that names still have ids after days of them.
+ */
+COMFYMON_API uint32_t comfymon_intern_value(const char *s, size_t n);
 
 /*
  * A span that can outlive a batch has started: take a slot and write an OPEN

@@ -24,8 +24,8 @@ span_fits(const struct wire_span *s)
 	return s->tag_bytes <= SPAN_MAX_TAG_BYTES && s->tag_bytes % 8 == 0;
 }
 
-uint32_t
-comfymon_intern(const char *s, size_t n)
+static uint32_t
+intern(const char *s, size_t n, bool name)
 {
 	uint32_t hash, id;
 
@@ -45,10 +45,23 @@ comfymon_intern(const char *s, size_t n)
 	r = r != NULL ? r : probe_ring();
 	if (r == NULL)
 		return 0;
-	id = arena_add(&probe.arena, s, n, hash);
+	if (name || !arena_is_scarce(&probe.arena))
+		id = arena_add(&probe.arena, s, n, hash);
 	if (id == 0)
 		ring_lose(r, WIRE_LOSS_ARENA_FULL);
 	return id;
+}
+
+uint32_t
+comfymon_intern(const char *s, size_t n)
+{
+	return intern(s, n, true);
+}
+
+uint32_t
+comfymon_intern_value(const char *s, size_t n)
+{
+	return intern(s, n, false);
 }
 
 uint32_t

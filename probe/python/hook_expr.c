@@ -271,7 +271,7 @@ hook_expr_id(const struct hook_expr *e, const struct hook_call *c, PyObject *res
 		return 0;
 	PyObject *o = value_of(e, c, result);
 	PyObject *text = o != NULL ? text_of(e->function, o) : NULL;
-	uint32_t id = text != NULL ? strings_id(text) : 0;
+	uint32_t id = text != NULL ? strings_value_id(text) : 0;
 	Py_XDECREF(text);
 	Py_XDECREF(o);
 	return id;

@@ -60,7 +60,7 @@ module_trace(PyObject *Py_UNUSED(m), PyObject *const *args, Py_ssize_t n, PyObje
 	for (int i = SPAN_RESOURCE; i < SPAN_STRINGS; i++)
 		s->strings[i] = Py_XNewRef(given[i]);
 	if (given[SPAN_RESOURCE] != NULL)
-		s->w.resource = strings_id(given[SPAN_RESOURCE]);
+		s->w.resource = strings_value_id(given[SPAN_RESOURCE]);
 	if (given[SPAN_SERVICE] != NULL)
 		s->w.service = strings_id(given[SPAN_SERVICE]);
 	if (given[SPAN_TYPE] != NULL)

@@ -168,9 +168,10 @@ tag_special(struct span *s, uint32_t key, PyObject *value)
 	case TYPE:
 		if (!PyUnicode_Check(value))
 			return 0;
-		*(which == SERVICE  ? &s->w.service
-		    : which == TYPE ? &s->w.type
-				    : &s->w.resource) = strings_id(value);
+		if (which == RESOURCE)
+			s->w.resource = strings_value_id(value);
+		else
+			*(which == SERVICE ? &s->w.service : &s->w.type) = strings_id(value);
 		return 1;
 	case KEEP:
 	case DROP:

@@ -20,7 +20,7 @@ slot_of(const PyObject *s)
 }
 
 static uint32_t
-intern(PyObject *s)
+intern(PyObject *s, uint32_t (*add)(const char *s, size_t n))
 {
 	Py_ssize_t n;
 	const char *text = PyUnicode_AsUTF8AndSize(s, &n);
@@ -28,7 +28,7 @@ intern(PyObject *s)
 		PyErr_Clear();
 		return 0;
 	}
-	uint32_t id = comfymon_intern(text, (size_t)n);
+	uint32_t id = add(text, (size_t)n);
 	/* A string that nobody else holds is a passing one: it would only push out a constant. */
 	if (id == 0 || n > KEEP_BYTES || (Py_REFCNT(s) < 2 && !PyUnicode_CHECK_INTERNED(s)))
 		return id;
@@ -44,7 +44,14 @@ uint32_t
 strings_id(PyObject *s)
 {
 	size_t at = slot_of(s);
-	return table[at].key == s ? table[at].id : intern(s);
+	return table[at].key == s ? table[at].id : intern(s, comfymon_intern);
+}
+
+uint32_t
+strings_value_id(PyObject *s)
+{
+	size_t at = slot_of(s);
+	return table[at].key == s ? table[at].id : intern(s, comfymon_intern_value);
 }
 
 uint32_t
@@ -54,7 +61,7 @@ strings_constant(PyObject *s)
 	if (table[at].key == s)
 		return table[at].id;
 	if (PyUnicode_CHECK_INTERNED(s) && PyUnicode_GET_LENGTH(s) <= CONSTANT_SIZE)
-		return intern(s);
+		return intern(s, comfymon_intern);
 	return 0;
 }
 

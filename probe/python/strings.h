@@ -12,6 +12,9 @@
 /* Id of `s` (a str), interned when new; 0 when it is empty, not UTF-8 or the arena is full. */
 uint32_t strings_id(PyObject *s);
 
+/* The same for a text that may never come again, such as a resource. */
+uint32_t strings_value_id(PyObject *s);
+
 /*
  * Id of `s` if it is a constant of the program (known, or interned by Python
  * and short), else 0: the values of tags are many, and the arena is not for them.

@@ -223,6 +223,17 @@ class Lasting(Case):
 
         self.assertIs(comfymon.trace, _comfymon.trace)
 
+    def test_resources_without_end_leave_room_for_names(self) -> None:
+        script = ("import sys; sys.path.insert(0, sys.argv[1]); import _comfymon as c\n"
+                  "c.start(run_dir=sys.argv[2], sender=False)\n"
+                  "for i in range(70_000): c.trace('busy', resource=f'resource {i}')\n"
+                  "with c.trace('a name that comes late', resource='one more'): pass\n")
+        _comfymon.stop(0)  # the ring of this process goes, nothing was written in it
+        node = os.path.dirname(_comfymon.__file__)
+        subprocess.run([sys.executable, "-c", script, node, self.folder], check=True, timeout=60)
+        (span,) = only(rings(self.folder)).spans()
+        self.assertEqual((span.name, span.resource), ("a name that comes late", ""))
+
     def test_many_spans_leave_no_memory_behind(self) -> None:
         def busy(rounds: int) -> None:
             for i in range(rounds):

@@ -213,6 +213,23 @@ ISOLATED(a_full_arena_is_counted_and_known_strings_go_on)
 	CHECK(finish(1, COMFYMON_NO_SLOT));
 }
 
+ISOLATED(texts_that_never_come_again_leave_room_for_names)
+{
+	char text[32];
+	uint32_t first, id = 1;
+	int i = 0;
+
+	REQUIRE(start_in(dir, 1u << 20) == 0);
+	first = comfymon_intern_value("first", 5);
+	for (; id != 0 && i < 100000; i++)
+		id = comfymon_intern_value(text, (size_t)sprintf(text, "value number %d", i));
+	CHECK(i > 1000 && i < 100000);
+	CHECK_EQ(lost(WIRE_LOSS_ARENA_FULL), 1);
+	CHECK(first != 0 && comfymon_intern_value("first", 5) == first);
+	for (i = 0; i < 200; i++)
+		CHECK(comfymon_intern(text, (size_t)sprintf(text, "name number %d", i)) != 0);
+}
+
 ISOLATED(an_open_span_is_in_the_file_until_it_finishes)
 {
 	uint8_t buf[1024];
@@ -465,7 +482,7 @@ ISOLATED(spans_with_a_sender_survive_threads_and_forks_at_once)
 			bool ok = i % 5 != 0 || !CHILD_MAY_START_A_SENDER ||
 				  finish(1000, COMFYMON_NO_SLOT);
 
-			comfymon_stop(0);
+			comfymon_stop(0); /* the files stay: the parent's is among them */
 			_exit(!ok);
 		}
 		waitpid(pid, &status, 0);
@@ -519,6 +536,7 @@ main(void)
 	RUN(a_string_keeps_its_id_and_lies_in_the_file);
 	RUN(threads_that_intern_the_same_get_the_same);
 	RUN(a_full_arena_is_counted_and_known_strings_go_on);
+	RUN(texts_that_never_come_again_leave_room_for_names);
 	RUN(an_open_span_is_in_the_file_until_it_finishes);
 	RUN(a_full_table_counts_and_a_handle_works_once);
 	RUN(a_record_that_is_too_large_is_refused_and_counted);
