@@ -223,9 +223,9 @@ print_probe(const struct page *p, json_t *probe, bool first)
 
 	label(p, first ? "probes" : "");
 	used = fprintf(p->t.f, "pid %-7" PRIu64 " ", number(probe, "pid"));
-	styled(p, alive ? "green" : "dim", alive ? "alive" : "gone ");
+	styled(p, alive ? "green" : "dim", alive ? "alive" : "gone");
 	reasons(drops, list, sizeof list);
-	line(p, LABEL + used + 5, ", %s spans%s%s%s%s, seen %s ago%s%s",
+	line(p, LABEL + used + 5, "%s %s spans%s%s%s%s, seen %s ago%s%s", alive ? "," : ", ",
 	    term_count(number(probe, "spans"), count, sizeof count),
 	    text(probe, "service")[0] != '\0' ? ", " : "", text(probe, "service"),
 	    python[0] != '\0' ? ", Python " : "", python,
@@ -282,6 +282,11 @@ print_status(const struct page *p)
 	print_head(p);
 	print_spans(p);
 	print_rates(p);
+	if (number(p->root, "pid") != 0 &&
+	    json_array_size(json_object_get(p->root, "destinations")) == 0) {
+		label(p, "destinations");
+		line(p, LABEL, "none: traces stay here");
+	}
 	json_array_foreach(json_object_get(p->root, "destinations"), i, o)
 	    print_destination(p, o, i == 0);
 	json_array_foreach(json_object_get(p->root, "probes"), i, o)
