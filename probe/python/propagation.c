@@ -265,8 +265,14 @@ propagation_tracestate(const struct propagation *p, char out[PROPAGATION_STATE_B
 	int at = snprintf(out, cap, "dd=");
 	if (p->priority != PROPAGATION_NONE)
 		at += snprintf(out + at, cap - (size_t)at, "s:%d;", p->priority);
-	if (p->origin[0] != '\0')
+	if (p->origin[0] != '\0') {
+		int from = at + 2;
 		at += snprintf(out + at, cap - (size_t)at, "o:%s;", p->origin);
+		/* What ends a member or a list would let a stranger's origin write others. */
+		for (int i = from; i < at - 1; i++)
+			if (strchr(",;~", out[i]) != NULL)
+				out[i] = '_';
+	}
 	at += snprintf(out + at, cap - (size_t)at, "p:%016" PRIx64, p->parent_id);
 	if (p->mechanism != PROPAGATION_NONE)
 		at += snprintf(out + at, cap - (size_t)at, ";t.dm:-%d", p->mechanism);

@@ -118,6 +118,19 @@ TEST(writes_what_it_reads)
 	CHECK_STR(q.last_parent, "00f067aa0ba902b7");
 }
 
+TEST(an_origin_cannot_write_other_members_of_the_state)
+{
+	struct propagation p = { .trace_lo = 7,
+		.parent_id = 8,
+		.priority = 0,
+		.mechanism = PROPAGATION_NONE,
+		.origin = "x;s:2,dd=s:2~" };
+	char state[PROPAGATION_STATE_BYTES];
+
+	CHECK_EQ(propagation_tracestate(&p, state), strlen(state));
+	CHECK_STR(state, "dd=s:0;o:x_s:2_dd~s:2_;p:0000000000000008");
+}
+
 int
 main(void)
 {
@@ -129,5 +142,6 @@ main(void)
 	RUN(obeys_the_styles);
 	RUN(refuses_what_is_malformed);
 	RUN(writes_what_it_reads);
+	RUN(an_origin_cannot_write_other_members_of_the_state);
 	return t_done();
 }
