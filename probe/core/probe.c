@@ -227,13 +227,14 @@ probe_lose(void)
 void
 comfymon_stop(uint32_t timeout_ms)
 {
-	struct ring *r = probe.latest;
+	struct ring *r;
 	int after = PHASE_NONE;
 
 	if (enter(PHASE_OFF))
 		after = PHASE_OFF; /* its thread and its ring are still to be let go */
 	else if (!enter(PHASE_ON) && !enter(PHASE_CHILD))
 		return;
+	r = probe.latest;
 	atomic_store(&probe.ring, NULL);
 	if (probe.sender != NULL)
 		sender_stop(probe.sender, timeout_ms);
