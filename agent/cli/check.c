@@ -9,6 +9,34 @@
 #include "agent/cli/cli.h"
 #include "agent/cli/offline.h"
 
+#define SHOWN_BYTES 1200
+
+/* A text without the user and password of an address in it, and without control characters. */
+static void
+without_secrets(char *out, size_t cap, const char *text)
+{
+	size_t n = 0;
+
+	while (*text != '\0' && n + 8 < cap) {
+		if (strncmp(text, "://", 3) == 0) {
+			size_t m = 3 + strcspn(text + 3, "/@, ");
+
+			memcpy(out + n, text, 3);
+			n += 3;
+			text += 3;
+			if (text[m - 3] == '@') {
+				memcpy(out + n, "***", 3);
+				n += 3;
+				text += m - 3;
+			}
+			continue;
+		}
+		out[n++] = (unsigned char)*text < ' ' || *text == 127 ? '?' : *text;
+		text++;
+	}
+	out[n] = '\0';
+}
+
 /* The value as people read it. */
 static const char *
 shown(const struct config *c, enum option o, char *buf, size_t cap)
@@ -19,14 +47,15 @@ shown(const struct config *c, enum option o, char *buf, size_t cap)
 		return "";
 	if (option_table[o].type == TYPE_SIZE)
 		return config_size_text(config_number(c, o), buf, cap);
-	return text;
+	without_secrets(buf, cap, text);
+	return buf;
 }
 
 static int
 print_json(const struct config *c)
 {
 	json_t *root = json_object();
-	char origin[400], size[32];
+	char origin[400], size[SHOWN_BYTES];
 
 	for (int o = 0; o < OPTION_COUNT; o++)
 		json_object_set_new(root, option_table[o].key,
@@ -39,7 +68,7 @@ print_json(const struct config *c)
 static void
 print_table(const struct term *t, const struct config *c)
 {
-	char origin[400], size[32];
+	char origin[400], size[SHOWN_BYTES];
 
 	printf("configuration file: %s\n", config_file(c)[0] != '\0' ? config_file(c) : "none");
 	for (int o = 0; o < OPTION_COUNT; o++) {
@@ -65,10 +94,13 @@ print_destinations(const struct term *t, const struct destination_options *d, si
 	if (n == 0)
 		puts("traces stay here: no destination");
 	for (size_t i = 0; i < n; i++) {
+		char url[SHOWN_BYTES];
+
+		without_secrets(url, sizeof url, d[i].url);
 		fputs("traces go to ", stdout);
 		term_put(t, d[i].name, -1);
 		fputs(": ", stdout);
-		term_put(t, d[i].url, -1);
+		term_put(t, url, -1);
 		putchar('\n');
 	}
 }

@@ -46,7 +46,7 @@ known_url(const char *url)
 static int
 refuse(const char *item, const char *why)
 {
-	fprintf(stderr, "comfymon: destinations: \"%s\": %s\n", item, why);
+	fprintf(stderr, "comfymon: destinations: \"%.60s\": %s\n", item, why);
 	return CLI_USAGE;
 }
 

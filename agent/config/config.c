@@ -112,6 +112,18 @@ take_leaf(struct config *c, const char *text, const char *key, const json_t *lea
 	return rv;
 }
 
+/* Is there an option in a section of this name? */
+static bool
+is_section(const char *name)
+{
+	size_t n = strlen(name);
+
+	for (int o = 0; o < OPTION_COUNT; o++)
+		if (strncmp(option_table[o].key, name, n) == 0 && option_table[o].key[n] == '.')
+			return true;
+	return false;
+}
+
 static enum err
 take_object(struct config *c, const char *text, const char *prefix, json_t *object,
     char error[CONFIG_ERROR_BYTES])
@@ -126,7 +138,7 @@ take_object(struct config *c, const char *text, const char *prefix, json_t *obje
 
 		snprintf(
 		    key, sizeof key, "%.70s%s%.70s", prefix, prefix[0] != '\0' ? "." : "", name);
-		if (json_is_object(child) && prefix[0] == '\0')
+		if (json_is_object(child) && prefix[0] == '\0' && is_section(key))
 			rv = take_object(c, text, key, child, error);
 		else
 			rv = take_leaf(c, text, key, child, error);

@@ -64,6 +64,9 @@ const char *config_file(const struct config *c);
 /* Is anything of Datadog's set by file or environment?  (Decides local or offline.) */
 bool config_mentions_datadog(const struct config *c);
 
+/* The words that an option takes, separated by a space; NULL: any text. */
+const char *config_choices(enum option o);
+
 /* Parse one value as the type would; E_INVAL with why[] = what was expected. */
 MUST_CHECK enum err config_parse(
     enum option o, const char *text, uint64_t *number, char *why, size_t cap);

@@ -86,6 +86,22 @@ default_line(FILE *f, const struct option_desc *d, const char *name, int depth, 
 	fputs(last ? "\n" : ",\n", f);
 }
 
+/* "a b" as an enumeration. */
+static void
+schema_words(FILE *f, const char *words)
+{
+	if (words == NULL)
+		return;
+	fputs(", \"enum\": [", f);
+	while (*words != '\0') {
+		size_t n = strcspn(words, " ");
+
+		fprintf(f, "\"%.*s\", ", (int)n, words);
+		words += n + (words[n] == ' ');
+	}
+	fputs("null]", f);
+}
+
 static void
 schema_line(FILE *f, const struct option_desc *d, const char *name, int depth, bool last)
 {
@@ -101,6 +117,7 @@ schema_line(FILE *f, const struct option_desc *d, const char *name, int depth, b
 		if (d->max != 0)
 			fprintf(f, ", \"maximum\": %" PRIu64, d->max);
 	}
+	schema_words(f, config_choices((enum option)(d - option_table)));
 	fprintf(f, ", \"default\": ");
 	fprintf(f, d->def[0] != '\0' ? "\"%s\"}" : "null}", d->def);
 	fputs(last ? "\n" : ",\n", f);

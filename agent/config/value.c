@@ -138,6 +138,58 @@ array_text(const char *text, char *why, size_t cap)
 	return ok ? E_OK : refuse(why, cap, "a JSON array", text);
 }
 
+const char *
+config_choices(enum option o)
+{
+	switch (o) {
+	case OPT_LOG_LEVEL:
+		return "error warn info debug";
+	case OPT_STORE_KIND:
+		return "sqlite ram";
+	case OPT_RESTART:
+		return "always on-failure never";
+	default:
+		return NULL;
+	}
+}
+
+/* One of the option's words, or any text where it has none. */
+static enum err
+word(enum option o, const char *text, char *why, size_t cap)
+{
+	const char *list = config_choices(o), *p = list;
+	size_t n = strlen(text);
+
+	while (p != NULL && *p != '\0') {
+		size_t m = strcspn(p, " ");
+
+		if (m == n && memcmp(p, text, n) == 0)
+			return E_OK;
+		p += m + (p[m] == ' ');
+	}
+	if (list == NULL)
+		return E_OK;
+	snprintf(why, cap, "expected one of: %s; got \"%.60s\"", list, text);
+	return E_INVAL;
+}
+
+/* "1000,1001": numbers that can be user ids. */
+static enum err
+user_ids(const char *text, char *why, size_t cap)
+{
+	const char *p = text;
+	char *end;
+
+	do {
+		unsigned long v = strtoul(p, &end, 10);
+
+		if (!isdigit((unsigned char)*p) || (*end != ',' && *end != '\0') || v >= UINT32_MAX)
+			return refuse(why, cap, "user ids separated by comma", text);
+		p = end + 1;
+	} while (*end == ',');
+	return E_OK;
+}
+
 enum err
 config_parse(enum option o, const char *text, uint64_t *number, char *why, size_t cap)
 {
@@ -147,6 +199,8 @@ config_parse(enum option o, const char *text, uint64_t *number, char *why, size_
 
 	switch (d->type) {
 	case TYPE_STRING:
+		rv = o == OPT_ALLOW_UIDS && text[0] != '\0' ? user_ids(text, why, cap)
+							    : word(o, text, why, cap);
 		break;
 	case TYPE_BOOL:
 		rv = boolean(text, &v, why, cap);

@@ -72,8 +72,13 @@ prepare(struct service *s, struct service_holder *holder)
 		return e;
 	}
 	e = lock_directory(o->data_dir, o->run_dir, LOCK_WAIT_MS, holder, &s->data_lock);
-	if (e == E_OK && strcmp(o->data_dir, o->run_dir) != 0)
-		e = lock_directory(o->run_dir, o->run_dir, 0, holder, &s->run_lock);
+	if (e != E_OK && e != E_BUSY)
+		log_error("data_dir_not_locked path=%s error=\"%s\"", o->data_dir, err_text(e));
+	if (e != E_OK || strcmp(o->data_dir, o->run_dir) == 0)
+		return e;
+	e = lock_directory(o->run_dir, o->run_dir, 0, holder, &s->run_lock);
+	if (e != E_OK && e != E_BUSY)
+		log_error("run_dir_not_locked path=%s error=\"%s\"", o->run_dir, err_text(e));
 	return e;
 }
 
