@@ -46,6 +46,10 @@ open_file(struct line *l)
 		file_fini(l);
 		return E_INVAL;
 	}
+	if (st.st_uid != geteuid()) { /* laid there by somebody who wants to read along */
+		file_fini(l);
+		return E_PERM;
+	}
 	repair_end(l->fd, st.st_size);
 	return E_OK;
 }

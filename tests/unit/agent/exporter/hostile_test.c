@@ -3,11 +3,13 @@
  * length, crawls or redirects costs a bounded time and memory and gets the right
  * verdict.  Ways there: IPv6, a Unix socket, a proxy, and no proxy.
  */
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -155,7 +157,10 @@ empty_bundle(void)
 static bool
 deliver(const char *url, struct export_result *r, struct destination_status *s)
 {
-	struct destination_options d = { .name = "agent", .asked = true, .timeout_ms = TIMEOUT_MS };
+	struct destination_options d = { .name = "agent",
+		.kind = url[0] == '/' ? DEST_FILE : DEST_DATADOG_AGENT,
+		.asked = true,
+		.timeout_ms = TIMEOUT_MS };
 	uint64_t until = clock_mono_ns() + 10 * NS_PER_S;
 	struct exporter *e = NULL;
 	struct lease l = empty_bundle();
@@ -359,9 +364,38 @@ TEST(no_proxy_is_honoured)
 	far_stop(&proxy);
 }
 
+TEST(a_file_that_somebody_else_laid_there_is_not_written)
+{
+	struct destination_status s;
+	struct export_result r = { 0 };
+	char path[64];
+	struct stat st;
+	int fd;
+
+	if (geteuid() != 0) {
+		puts("skip: only root can give a file away");
+		return;
+	}
+	snprintf(path, sizeof path, "/tmp/hostile_test.%d.json", (int)getpid());
+	fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+	REQUIRE(fd >= 0 && fchown(fd, 12345, 12345) == 0);
+	CHECK(deliver(path, &r, &s));
+	CHECK_EQ(r.s.kind, SETTLE_RETRY);
+	CHECK(strstr(s.last_error, "permission") != NULL);
+	CHECK(fstat(fd, &st) == 0 && st.st_size == 0);
+	forget(&r);
+	close(fd);
+	unlink(path);
+	CHECK(deliver(path, &r, &s)); /* our own is */
+	CHECK_EQ(r.s.kind, SETTLE_SENT);
+	forget(&r);
+	unlink(path);
+}
+
 int
 main(void)
 {
+	RUN(a_file_that_somebody_else_laid_there_is_not_written);
 	RUN(a_hostile_reply_costs_bounded_time_and_memory);
 	RUN(delivers_over_ipv6);
 	RUN(delivers_over_a_unix_socket);
