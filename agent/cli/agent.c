@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/offline.h"
 #include "agent/cli/unattended.h"
 #include "agent/control/control.h"
 #include "agent/service/service.h"
+#include "schema/frame.h"
 
 #define UIDS_MAX 16
 
@@ -148,6 +150,16 @@ fill_options(const struct cli *c, struct service_options *o)
 	o->autostarted = c->autostarted;
 }
 
+/* Whoever holds the directory listens where our probe sends. */
+static bool
+serves(const struct service_holder *holder, const char *run_dir)
+{
+	char socket[sizeof holder->socket];
+
+	return path_join(socket, sizeof socket, run_dir, RUN_SOCKET_NAME) == E_OK &&
+	       strcmp(socket, holder->socket) == 0;
+}
+
 int
 verb_agent(struct cli *c)
 {
@@ -189,7 +201,10 @@ verb_agent(struct cli *c)
 	if (e == E_BUSY) {
 		fprintf(stderr, "comfymon: another agent runs: pid %" PRIu64 ", socket %s\n",
 		    holder.pid, holder.socket);
-		/* An auto-started one has lost a race, which is as it should be. */
+		if (c->autostarted && !serves(&holder, o.run_dir))
+			log_error("data_dir_taken path=%s by_pid=%" PRIu64 " socket=%s", o.data_dir,
+			    holder.pid, holder.socket);
+		/* Else an auto-started one has lost a race, which is as it should be. */
 		return c->autostarted ? CLI_OK : CLI_FAILED;
 	}
 	fprintf(stderr, "comfymon: the agent could not run: %s\n", err_text(e));

@@ -80,12 +80,16 @@ class Comfy(unittest.TestCase):
             def dead() -> List[Dict[str, Any]]:
                 return [span for span in dd.spans() if span["meta"].get("comfymon.unfinished") == "true"]
 
-            wait_until(lambda: len(dead()) == 2, 15, "both open spans")
-            jobs = [span for span in dead() if span["name"] == "test.job"]
-            self.assertEqual([span["meta"]["prompt"] for span in jobs], [killed])
+            open_then = ["comfyui.node.execute", "comfyui.workflow.execute", "test.job", "test.node"]
+            wait_until(lambda: sorted(span["name"] for span in dead()) == open_then, 15, "the open spans, each once")
+            by_name = {span["name"]: span for span in dead()}
+            self.assertEqual(by_name["comfyui.workflow.execute"]["meta"]["prompt.id"], killed)
+            self.assertEqual(by_name["comfyui.node.execute"]["meta"]["node.class_type"], "StandinHang")
+            self.assertEqual(by_name["comfyui.node.execute"]["meta"]["node.id"], "2")
+            jobs = [by_name["test.job"]]
+            self.assertEqual(jobs[0]["meta"]["prompt"], killed)
             self.assertEqual({span["error"] for span in dead()}, {1})
-            nodes = [span for span in dead() if span["name"] == "test.node"]
-            self.assertEqual([n["parent_id"] for n in nodes], [j["span_id"] for j in jobs])
+            self.assertEqual(by_name["comfyui.node.execute"]["parent_id"], by_name["comfyui.workflow.execute"]["span_id"])
             whole = [span for span in dd.spans() if span["name"] == "test.job" and span not in jobs]
             self.assertEqual(len(whole), 1, "the job before, once")
             self.assertEqual([p for p in place.dirs.run.iterdir() if p.name.startswith("ring-")], [])
@@ -143,6 +147,17 @@ class Comfy(unittest.TestCase):
             two.run(workflow("tiny"))
             settled(place, 2 * 103 + 3)
             self.assertEqual(place.agent_pid(), agent)
+
+    def test_a_buffer_that_serves_another_run_directory_is_told(self) -> None:
+        first = self.place()
+        with first.comfy(BOTH):
+            first.wait_agent()
+            second = self.place(env={"COMFYMON_DATA_DIR": str(first.dirs.data)})
+            with second.comfy(BOTH) as comfy:
+                self.assertEqual(comfy.run(workflow("tiny"))["status"]["status_str"], "success")
+                wait_until(lambda: f"data_dir_taken path={first.dirs.data} by_pid={first.agent_pid()}" in second.log(), 10,
+                           "the reason in the agent's log")
+                self.assertIn("the last one ended: data_dir_taken", second.verb("doctor").stdout)
 
     def test_an_exec_in_place_ends_one_probe_and_begins_another(self) -> None:
         place = self.place()
