@@ -68,6 +68,19 @@ job_with_node(const struct span *s, struct comfy_node **n)
 	return *n != NULL ? j : NULL;
 }
 
+/* Back to the visit that this one was made in, if its node is still there. */
+static void
+leave(struct comfy_job *j, struct hook_call *c)
+{
+	struct comfy_node *outer = j->nodes;
+	if (j->has_progress)
+		return;
+	while (outer != NULL && outer != c->state)
+		outer = outer->next;
+	j->visiting = outer;
+	c->state = NULL;
+}
+
 /* In the recursive version, who waits for an input that fails has not worked itself. */
 static bool
 only_waited(const struct comfy_job *j, const struct comfy_node *n, PyObject *error)
@@ -84,8 +97,7 @@ visit_returned(struct hook_call *c, PyObject *result)
 	struct comfy_job *j = c->span != NULL ? job_with_node(c->span, &n) : NULL;
 	if (j == NULL)
 		return 0;
-	if (!j->has_progress)
-		j->visiting = c->state;
+	leave(j, c);
 	if (result == NULL || !PyTuple_Check(result) || PyTuple_GET_SIZE(result) < 1) {
 		keep_open(c);
 		return 0;
@@ -120,8 +132,7 @@ visit_raised(struct hook_call *c, PyObject *exception, PyObject *tb)
 	struct comfy_job *j = c->span != NULL ? job_with_node(c->span, &n) : NULL;
 	if (j == NULL)
 		return 0;
-	if (!j->has_progress)
-		j->visiting = c->state;
+	leave(j, c);
 	if (only_waited(j, n, NULL)) {
 		node_forget(j, n);
 		return 0;

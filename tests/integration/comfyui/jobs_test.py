@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from comfyhost import LOCAL_ROOT, PROFILES, Host, Span, children, only, wait_for, workflow  # noqa: E402
+from comfyhost import HERE, LOCAL_ROOT, PROFILES, Host, Span, children, only, wait_for, workflow  # noqa: E402
 from client import BAD_NEIGHBOURS  # noqa: E402
 
 NEIGHBOURS = [os.path.join(BAD_NEIGHBOURS, name) for name in ("aaa_before", "zzz_after")]
@@ -344,6 +344,16 @@ class Jobs(Case):
             span = only(comfy.wait_spans(JOB, 1))
             self.assertRegex(span.meta["prompt.id"], r"^[0-9a-f]{16}$")
             self.assertNotIn(b"mister secret", comfy.raw())
+
+    def test_a_job_without_a_request_is_the_root(self) -> None:
+        with Host(node_dirs=[str(HERE / "nodes" / "aside")], env={"ASIDE": "1"}) as comfy:
+            span = only(comfy.wait_spans(JOB, 1))
+            wait = only(comfy.spans(WAIT))
+            self.assertEqual((span.parent_id, span.flags & LOCAL_ROOT), (0, LOCAL_ROOT))
+            self.assertEqual((wait.trace_id, wait.parent_id, wait.flags & LOCAL_ROOT), (span.trace_id, span.span_id, 0))
+            self.assertAlmostEqual(wait.duration_ns / 1e6, span.metrics["queue.wait_ms"], places=3)
+            self.assertEqual({s.parent_id for s in comfy.spans(NODE)}, {span.span_id})
+            self.check_tags(comfy.spans(JOB, WAIT, NODE))
 
     def test_the_callers_trace_goes_on_to_the_nodes(self) -> None:
         with Host() as comfy:

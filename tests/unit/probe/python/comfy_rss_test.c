@@ -1,16 +1,30 @@
 /* Resident memory, as the kernel tells it. */
 #include "probe/python/comfy_rss.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/t.h"
 
 #define MB (1024u * 1024)
+
+/* Touched memory that is gone when it is given back, whatever the allocator. */
+static char *
+take(void)
+{
+	char *p = mmap(NULL, 64 * MB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memset(p, 1, 64 * MB);
+	return p;
+}
+
+static void
+give_back(char *p)
+{
+	munmap(p, 64 * MB);
+}
 
 static uint64_t
 parsed(const char *text)
@@ -31,24 +45,22 @@ TEST(reads_the_second_of_seven_numbers)
 TEST(follows_what_is_touched)
 {
 	uint64_t before = rss_bytes(1);
-	char *p = malloc(64 * MB);
-	memset(p, 1, 64 * MB);
+	char *p = take();
 	uint64_t after = rss_bytes(1 + 2 * RSS_FRESH_NS);
 	CHECK(before > 0);
 	CHECK(p[5] == 1 && after >= before + 60 * MB);
 	CHECK(rss_peak_ever() + MB >= after);
-	free(p);
+	give_back(p);
 	rss_close();
 }
 
 TEST(gives_a_fresh_reading_again)
 {
 	uint64_t before = rss_bytes(10 * (uint64_t)RSS_FRESH_NS);
-	char *p = malloc(64 * MB);
-	memset(p, 1, 64 * MB);
+	char *p = take();
 	CHECK_EQ(rss_bytes(10 * (uint64_t)RSS_FRESH_NS + 5), before);
 	CHECK(p[7] == 1);
-	free(p);
+	give_back(p);
 	rss_close();
 }
 
@@ -77,19 +89,18 @@ TEST(leaves_a_file_alone_that_took_the_number_of_ours)
 
 TEST(a_child_measures_itself)
 {
-	char *p = malloc(64 * MB);
-	memset(p, 1, 64 * MB);
+	char *p = take();
 	uint64_t ours = rss_bytes(1);
 	pid_t pid = fork();
 	if (pid == 0) {
-		free(p);
+		give_back(p);
 		rss_close();
 		_exit(rss_bytes(1) + 32 * MB < ours ? 0 : 1);
 	}
 	int status;
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	CHECK_EQ(status, 0);
-	free(p);
+	give_back(p);
 	rss_close();
 }
 
