@@ -2,7 +2,7 @@
 
 Each round is a fresh Python that has imported what ComfyUI's server imports, loads the node as ComfyUI does, and then
 makes spans as fast as it can while a collector takes them. Memory is resident memory of all mappings but the ring's.
-Prints JSON lines: name, value, unit, baseline, baseline_value, ratio, goal, met.
+Prints JSON lines, see report.py.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ def one_round(run_dir: str) -> Dict[str, Any]:
 
 
 def main() -> None:
+    from report import report
     from support.harness import Agent
-    with Agent(None, env={"COMFYMON_DESTINATION": "none"}) as agent:
+    with Agent(None, env={"COMFYMON_DESTINATIONS": "none"}) as agent:
         rounds = [one_round(str(agent.dirs.run)) for _ in range(ROUNDS)]
     if any(r["told"] + r["lost"] < SPANS for r in rounds):
         raise SystemExit(f"not every span was told or counted: {rounds}")
@@ -94,8 +95,7 @@ def main() -> None:
             (f"probe: memory beyond the ring, after {SPANS} spans", max(r["worked"] for r in rounds) / 1e6, "MB", 5),
             ("probe: threads", max(r["threads"] for r in rounds), "threads", 2))
     for name, value, unit, goal in rows:
-        print(json.dumps({"name": name, "value": round(value, 2), "unit": unit, "baseline": "the process without it",
-                          "baseline_value": 0, "ratio": None, "goal": goal, "met": value <= goal}))
+        report(name, value, unit, None, 0, goal)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Cost of watching a request to an aiohttp server, against the same request unwatched, in microseconds of CPU.
 
 Server and client are one process on one connection, so that the difference is all ours; the smallest of many rounds,
-watched and unwatched in turn. Prints a JSON line: name, value, unit, baseline, baseline_value, ratio, goal, met.
+watched and unwatched in turn. Prints JSON lines, see report.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import sys
@@ -17,6 +16,7 @@ import time
 sys.path.insert(0, os.path.join(os.environ.get("COMFYMON_BUILD", "build/release"), "node", "comfymon"))
 
 import _comfymon  # noqa: E402
+from report import report  # noqa: E402
 from aiohttp import web  # noqa: E402
 
 REQUESTS, ROUNDS = 400, 30
@@ -76,10 +76,7 @@ async def measure(folder: str) -> None:
     server.writer.close()
     await server.runner.cleanup()
     for name, title in (("watched", "aiohttp request"), ("traced", "aiohttp request of a traced client")):
-        value = best[name] - best["bare"]
-        print(json.dumps({"name": title, "value": round(value, 1), "unit": "us", "baseline": "request unwatched",
-                          "baseline_value": round(best["bare"], 1), "ratio": round(best[name] / best["bare"], 3),
-                          "goal": GOAL_US, "met": value <= GOAL_US}))
+        report(title, best[name] - best["bare"], "us", "request unwatched", best["bare"], GOAL_US)
 
 
 def main() -> None:

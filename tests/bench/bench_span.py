@@ -1,11 +1,10 @@
 """Cost of a span and of a hook from Python, against an empty `with` and the bare call, in nanoseconds.
 
-Prints one JSON line for each figure: name, value, unit, baseline, baseline_value, ratio, goal, met.
+Prints one JSON line for each figure, see report.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from typing import Callable
 sys.path.insert(0, os.path.join(os.environ.get("COMFYMON_BUILD", "build/release"), "node", "comfymon"))
 
 import _comfymon  # noqa: E402
+from report import report  # noqa: E402
 
 CALLS, ROUNDS = 4000, 75  # short rounds: a quiet moment is enough
 trace = _comfymon.trace
@@ -86,9 +86,7 @@ def main() -> None:
                 ("span, 0 tags", best(span, folder), "empty with", base, 400),
                 ("span, 5 tags", best(span_with_tags, folder), "empty with", base, 900),
                 ("hook over the bare call", best(call_hooked, folder) - call, "bare call", call, 350)):
-            print(json.dumps({"name": name, "value": round(value), "unit": "ns", "baseline": baseline,
-                              "baseline_value": round(baseline_value), "ratio": round(value / baseline_value, 2),
-                              "goal": goal, "met": value <= goal}))
+            report(name, value, "ns", baseline, baseline_value, goal)
     finally:
         _comfymon.stop(0)
         shutil.rmtree(folder)
