@@ -1,4 +1,6 @@
-"""What all hooks together cost per ComfyUI node: CPU of the worker's thread for 400 trivial nodes in rows of short chains.
+"""What all hooks together cost per ComfyUI node in a whole host; bench_node.py asks the executor alone.
+
+CPU of the worker's thread for 400 trivial nodes in rows of short chains.
 
 One host, hooks taken off and put on again in turn, the smallest of many jobs each; so the spread between sessions does not
 count. The job's own hooks (request, queue, execute) are in the figure, spread over its nodes. The stand-in, or with
@@ -66,7 +68,7 @@ def main() -> None:
         # Else the figure would be too good.
         wait_until(lambda: agent.status()["signals"]["trace"]["received"] >= ROUNDS * nodes, 20, "a span of every node")
     bare, value = best["detach"] / nodes, (best["attach"] - best["detach"]) / nodes
-    report(f"all hooks per node ({kind})", value, "us", "node unwatched", bare, GOAL_US)
+    report(f"all hooks per node, whole host ({kind})", value, "us", "node unwatched", bare, GOAL_US)
 
 
 if __name__ == "__main__":
