@@ -20,6 +20,8 @@
 /* Every call in the release build; a sample in builds for the inner loop and sanitizers. */
 #ifdef NDEBUG
 #define STRIDE 1
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STRIDE 29
 #else
 #define STRIDE 7
 #endif
