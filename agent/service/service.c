@@ -88,8 +88,10 @@ open_store(struct service *s)
 	struct store_open_report report = { .text = "" };
 	enum err e;
 
-	if (s->o->store == SERVICE_STORE_RAM)
+	if (s->o->store == SERVICE_STORE_RAM) {
+		log_warn("store_volatile text=\"what waits in memory dies with this process\"");
 		return store_ram_new(&s->o->limits, &s->pipeline.store);
+	}
 	e = store_sqlite_open(s->o->data_dir, &s->o->limits, &s->pipeline.store, &report);
 	if (e != E_OK)
 		log_error("store_not_opened path=%s error=\"%s\" text=\"%s\"", s->o->data_dir,

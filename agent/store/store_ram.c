@@ -1,7 +1,7 @@
 /*
  * store_ram.c - the volatile store: the same contract without a disk.  The
- * owner's thread only.  What it holds is gone with the process: stats say
- * `volatile_`, and the pipeline acknowledges only what has ended.
+ * owner's thread only.  What it holds, and what was acknowledged on its word, is
+ * gone with the process: stats say `volatile_`, and the agent is degraded.
  */
 #include <stdio.h>
 #include <stdlib.h>
