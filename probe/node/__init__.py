@@ -16,16 +16,8 @@ def attach() -> None:
     probe = sys.modules["_comfymon"]
     if probe is None:
         return
-    rows = probe.attach()
-    log.debug("comfymon: %d functions watched", rows)
-
-    async def again(_app: object) -> None:
-        probe.attach()
-
-    # Modules that other nodes bring after us: once more when the server begins to listen.
-    server = sys.modules.get("server")
-    if server is not None:
-        server.PromptServer.instance.app.on_startup.append(again)
+    # What other nodes bring after us is attached with the first job that is taken from the queue.
+    log.debug("comfymon: %d functions watched", probe.attach())
 
 
 try:

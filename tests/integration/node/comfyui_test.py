@@ -94,6 +94,14 @@ class Comfy(unittest.TestCase):
             self.assertEqual(len(whole), 1, "the job before, once")
             self.assertEqual([p for p in place.dirs.run.iterdir() if p.name.startswith("ring-")], [])
 
+    def test_a_module_that_appears_after_us_is_watched_from_the_first_job_on(self) -> None:
+        place = self.place()
+        with place.comfy(BOTH) as comfy:
+            place.wait_agent()
+            comfy.run(test_graph("TestSpans", 1))
+            wait_until(lambda: "test.late" in {span["name"] for t in place.traces() for span in place.spans(t["trace_id"])},
+                       10, "the late module's span")
+
     def test_a_client_sees_the_same_with_us_without_us_and_switched_off(self) -> None:
         seen = {}
         for kind, nodes, env in (("with", BOTH, {}), ("without", [ROWS], {}), ("off", BOTH, {"DD_TRACE_ENABLED": "false"})):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import types
 from typing import Any
 
 try:
@@ -25,7 +27,13 @@ if comfymon:
          "resource": "'job'", "tags": {"prompt": "prompt_id"}} for owner in ("PromptExecutor", "_Executor")
     ] + [
         {"module": "execution", "attr": "get_output_data", "name": "test.node", "long": True, "resource": "'node'"},
+        {"module": "test_late", "attr": "appear", "name": "test.late", "resource": "'late'"},
     ])
+
+# A module that appears when everybody has attached already.
+test_late = types.ModuleType("test_late")
+exec("def appear(): pass", test_late.__dict__)
+sys.modules["test_late"] = test_late
 
 
 class _Counted:
@@ -41,6 +49,7 @@ class TestSpans(_Counted):
         for _ in range(count):
             with trace("test.span"):
                 pass
+        test_late.appear()
         return (count,)
 
 
