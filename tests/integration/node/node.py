@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -115,13 +116,23 @@ class Place:
             os.kill(pid, number)
             wait_until(lambda: not alive(pid), timeout, f"the end of agent {pid}")
 
+    def autostarted(self) -> List[int]:
+        """Agents that nodes of ours have started here, those included that have not come to their lock yet."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (f"COMFYMON_RUN_DIR={self.dirs.run}\0".encode() in (place / "environ").read_bytes()
+                        and b"--autostarted" in (place / "cmdline").read_bytes()):
+                    found.append(int(place.name))
+        return found
+
     def close(self) -> None:
         for host in self.hosts:
             host.close()
-        try:
-            self.stop_agent(signal.SIGKILL)
-        except (HarnessError, ProcessLookupError):
-            pass
+        for pid in self.autostarted():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not alive(pid), 10, f"the end of agent {pid}")
         for agent in self.agents:
             agent.wait(10)
         self.dirs.remove()
