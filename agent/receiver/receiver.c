@@ -205,6 +205,8 @@ receiver_new(
 enum err
 receiver_start(struct receiver *r)
 {
+	/* Others who may send must be able to connect; who they are is asked of the kernel. */
+	int mode = r->o.allow_uid_count > 0 ? 0666 : 0600;
 	char url[sizeof r->path + 8];
 	int rv;
 
@@ -214,8 +216,7 @@ receiver_start(struct receiver *r)
 	snprintf(url, sizeof url, "ipc://%s", r->path);
 	rv = nng_stream_listener_alloc(&r->listener, url);
 	if (rv == 0)
-		rv = nng_stream_listener_set_int(
-		    r->listener, NNG_OPT_IPC_PERMISSIONS, S_IRUSR | S_IWUSR);
+		rv = nng_stream_listener_set_int(r->listener, NNG_OPT_IPC_PERMISSIONS, mode);
 	if (rv == 0)
 		rv = nng_stream_listener_listen(r->listener);
 	if (rv != 0) {

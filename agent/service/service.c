@@ -71,6 +71,10 @@ prepare(struct service *s, struct service_holder *holder)
 		log_error("run_dir_refused path=%s error=\"%s\"", o->run_dir, err_text(e));
 		return e;
 	}
+	/* Probes refuse a directory that others may read; those who may send must get through it.
+	 */
+	if (chmod(o->run_dir, o->allow_uid_count > 0 ? 0711 : 0700) != 0 && errno != EPERM)
+		log_warn("run_dir_mode path=%s errno=%d", o->run_dir, errno);
 	e = lock_directory(o->data_dir, o->run_dir, LOCK_WAIT_MS, holder, &s->data_lock);
 	if (e != E_OK && e != E_BUSY)
 		log_error("data_dir_not_locked path=%s error=\"%s\"", o->data_dir, err_text(e));

@@ -45,8 +45,8 @@ open_checked(const char *path, char *reason, size_t cap)
 		wrong = "cannot be examined";
 	else if (st.st_uid != geteuid())
 		wrong = "belongs to another user";
-	else if ((st.st_mode & 077) != 0)
-		wrong = "is open to other users (its mode must be 0700)";
+	else if ((st.st_mode & 066) != 0) /* 0711: the agent lets other users reach its socket */
+		wrong = "is open to other users (its mode must be 0700 or 0711)";
 	if (wrong == NULL)
 		return fd;
 	snprintf(reason, cap, "the run directory %s %s", path, wrong);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -45,6 +46,27 @@ class Service(unittest.TestCase):
         with Writer(agent.socket_path) as writer:
             writer.finish([span(writer, i + 1) for i in range(count)])
             writer.flush(10)
+
+    def handshake_as(self, uid: int, agent: Agent) -> str:
+        """What a client of that user gets for the first eight bytes."""
+        client = ("import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(sys.argv[1]);"
+                  "s.sendall(bytes([0, 83, 80, 0, 0, 80, 0, 0])); sys.stdout.write(s.recv(8).hex() or 'closed')")
+        done = subprocess.run(["setpriv", f"--reuid={uid}", "--clear-groups", "/usr/bin/python3", "-c", client,
+                               str(agent.socket_path)], capture_output=True, text=True, timeout=20, check=False, cwd="/")
+        return done.stdout or done.stderr.strip().rsplit("\n", 1)[-1]
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root to become somebody else")
+    def test_other_users_send_only_when_they_are_named(self) -> None:
+        agent = self.agent(COMFYMON_ALLOW_UIDS="65534")
+        os.chmod(Path(agent.socket_path).parent.parent, 0o711)
+        self.assertEqual(self.handshake_as(65534, agent), "0053500000510000")
+        self.assertNotEqual(self.handshake_as(65533, agent), "0053500000510000")
+        self.assertEqual(Path(agent.socket_path).parent.stat().st_mode & 0o777, 0o711)
+        agent.stop()
+        alone = self.agent()
+        os.chmod(Path(alone.socket_path).parent.parent, 0o711)
+        self.assertIn("Permission", self.handshake_as(65534, alone))
+        self.assertEqual(Path(alone.socket_path).parent.stat().st_mode & 0o777, 0o700)
 
     def test_the_log_has_a_line_an_event_and_none_an_item(self) -> None:
         agent = self.agent()
