@@ -18,12 +18,15 @@ struct waiting {
 	uintptr_t item; /* address, only compared */
 	PyObject *prompt_id;
 	struct handover hand;
+	uintptr_t serial;     /* of the call of put, never 0 */
+	bool placed;          /* put has returned: from now on it is missed if it is not there */
 	unsigned long thread; /* that took it; 0: still waits */
 };
 
 static struct waiting *queue[QUEUE_MAX]; /* oldest first */
 static size_t count;
 static unsigned inside_get;
+static uintptr_t serials;
 
 size_t
 queue_waiting(void)
@@ -102,7 +105,7 @@ reconcile(PyObject *self)
 	PyErr_Clear();
 	if (list != NULL && PyList_Check(list) && inside_get == 0)
 		for (size_t i = count; i-- > 0;)
-			if (queue[i]->thread == 0 && !is_among(queue[i], list))
+			if (queue[i]->thread == 0 && queue[i]->placed && !is_among(queue[i], list))
 				cancel(i);
 	Py_XDECREF(list);
 }
@@ -216,12 +219,33 @@ put_called(struct hook_call *c)
 	w->prompt_id = Py_NewRef(prompt_id);
 	w->hand.number = number_of(part(item, 0));
 	w->hand.item = -1;
+	w->serial = ++serials;
 	queue[count++] = w;
 	if (begin(w, id, n) < 0) {
 		remove_at(count - 1);
 		return -1;
 	}
-	c->state = w;
+	c->state = (void *)w->serial;
+	return 0;
+}
+
+/* Where the job of a call of put waits, `count` if it was taken already. */
+static size_t
+place_of(const struct hook_call *c)
+{
+	size_t i = c->state != NULL ? count : 0;
+	while (i-- > 0)
+		if (queue[i]->serial == (uintptr_t)c->state && queue[i]->thread == 0)
+			return i;
+	return count;
+}
+
+static int
+put_returned(struct hook_call *c, PyObject *Py_UNUSED(result))
+{
+	size_t at = place_of(c);
+	if (at < count)
+		queue[at]->placed = true;
 	return 0;
 }
 
@@ -229,19 +253,20 @@ put_called(struct hook_call *c)
 static int
 put_raised(struct hook_call *c, PyObject *exception, PyObject *tb)
 {
-	for (size_t i = count; i-- > 0;)
-		if (queue[i] == c->state && queue[i]->thread == 0) {
-			make_root(queue[i]);
-			span_error(queue[i]->hand.wait, exception, tb);
-			span_end(queue[i]->hand.wait);
-			remove_at(i);
-		}
+	size_t at = place_of(c);
+	if (at == count)
+		return 0;
+	make_root(queue[at]);
+	span_error(queue[at]->hand.wait, exception, tb);
+	span_end(queue[at]->hand.wait);
+	remove_at(at);
 	return 0;
 }
 
 const struct hook_kind comfy_kind_put = {
 	.name = "comfy_put",
 	.on_call = put_called,
+	.on_return = put_returned,
 	.on_raise = put_raised,
 };
 

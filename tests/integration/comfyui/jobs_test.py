@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import unittest
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
@@ -337,6 +338,22 @@ class Jobs(Case):
             posts = [s for s in comfy.spans(REQUEST) if s.resource == "POST /prompt"]
             self.assertEqual([s.parent_id for s in spans], [s.span_id for s in posts])
             self.assertEqual(len({s.meta["job.id"] for s in spans}), 2)
+
+    def test_jobs_put_while_others_are_taken_each_keep_their_request(self) -> None:
+        with Host() as comfy:
+            def submit() -> None:
+                for _ in range(60):
+                    comfy.submit(workflow("tiny"))
+
+            clients = [threading.Thread(target=submit) for _ in range(4)]
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join()
+            spans = comfy.wait_spans(JOB, 240, 60)
+            self.assertEqual([s for s in comfy.spans(WAIT) if "workflow.status" in s.meta], [])
+            self.assertEqual(len({s.parent_id for s in spans}), 240)
+            self.assertNotIn(0, {s.parent_id for s in spans})
 
     def test_an_id_that_is_no_uuid_is_sent_as_its_hash(self) -> None:
         with Host() as comfy:
