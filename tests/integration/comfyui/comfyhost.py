@@ -37,8 +37,20 @@ class Host(ComfyUI):
         ring: Ring = only(rings(self.run_folder.name))
         return ring
 
+    def read(self, what: Callable[[Ring], List[Span]]) -> List[Span]:
+        """What a ring holds that is being written: a copy may name what came after its head was copied, then once more."""
+        for _ in range(20):
+            try:
+                return what(self.ring())
+            except (IndexError, ValueError):
+                time.sleep(0.01)
+        return what(self.ring())
+
     def spans(self, *names: str) -> List[Span]:
-        return [span for span in self.ring().spans() if not names or span.name in names]
+        return [span for span in self.read(Ring.spans) if not names or span.name in names]
+
+    def open_slots(self) -> List[Span]:
+        return self.read(Ring.open_slots)
 
     def models(self) -> List[Span]:
         """Spans of models, sampling and decoding, without those of jobs and requests."""

@@ -21,7 +21,7 @@ class ThisMinor(Case):
                     job = run(comfy, name)
                     self.check_tree(job)
                     self.assertEqual((job.run.meta["workflow.status"], job.run.metrics["workflow.node_count"]), (status, nodes))
-                self.assertEqual(comfy.ring().open_slots(), [])
+                self.assertEqual(comfy.open_slots(), [])
                 self.assertEqual(comfy.stop(signal.SIGINT), 0, comfy.log()[-2000:])
 
     def test_runs_between_bad_neighbours_with_every_object_checked(self) -> None:

@@ -172,7 +172,7 @@ class EveryGeneration(Case):
         def check(profile: str, comfy: Host) -> None:
             prompt_id = comfy.submit(workflow("interrupted"))
             comfy.wait_running(prompt_id)
-            wait_for(lambda: profile in WITHOUT_NODES or any(s.name == NODE for s in comfy.ring().open_slots()))
+            wait_for(lambda: profile in WITHOUT_NODES or any(s.name == NODE for s in comfy.open_slots()))
             comfy.interrupt()
             job = wait_job(comfy, prompt_id)
             self.check_tree(job)
@@ -288,7 +288,7 @@ class EveryGeneration(Case):
                 self.assertTrue(waits[prompt_id].parent_id)
             self.assertNotIn("workflow.status", waits[last.run.meta["prompt.id"]].meta)
             self.assertEqual(len(comfy.spans(JOB)), 2)
-            self.assertEqual([s.name for s in comfy.ring().open_slots()], [])
+            self.assertEqual([s.name for s in comfy.open_slots()], [])
 
         self.each(check)
 
@@ -311,10 +311,10 @@ class EveryGeneration(Case):
             comfy.wait_running(prompt_id)
             queued = comfy.submit(workflow("tiny"))
             names = {JOB, WAIT} | ({NODE} if profile not in WITHOUT_NODES else set())
-            wait_for(lambda: {s.name for s in comfy.ring().open_slots()} >= names and
-                     (profile in WITHOUT_NODES or any(s.resource == "StandinHang" for s in comfy.ring().open_slots())))
+            wait_for(lambda: {s.name for s in comfy.open_slots()} >= names and
+                     (profile in WITHOUT_NODES or any(s.resource == "StandinHang" for s in comfy.open_slots())))
             comfy.stop(signal.SIGKILL)
-            left = {s.name: s for s in comfy.ring().open_slots()}
+            left = {s.name: s for s in comfy.open_slots()}
             self.assertEqual(left[JOB].meta["prompt.id"], prompt_id)
             self.assertRegex(left[JOB].resource, r"^StandinOut [0-9a-f]{8}$")
             self.assertEqual(left[WAIT].meta["prompt.id"], queued)
@@ -533,7 +533,7 @@ class Bounds(Case):
             job = wait_job(comfy, comfy.submit(graph))
             self.assertEqual(job.run.meta["workflow.status"], "success")
             self.assertGreater(len(job.nodes), 500)
-            self.assertEqual([s.name for s in comfy.ring().open_slots()], [])
+            self.assertEqual([s.name for s in comfy.open_slots()], [])
 
 
 if __name__ == "__main__":
