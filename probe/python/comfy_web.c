@@ -142,6 +142,8 @@ route_returned(struct hook_call *Py_UNUSED(c), PyObject *match)
 		p = *p != '\0' ? p : "/"; /* static files below the root */
 		span_tag_id(s, id.route, web_intern(p));
 		set_resource(s, p);
+		if (strchr(p, '{') != NULL)
+			web_head_route(s, p);
 	}
 	span_open(s);
 	Py_XDECREF(canonical);

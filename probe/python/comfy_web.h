@@ -11,6 +11,11 @@
 
 /* Begin the span, in the caller's trace if the request brings one, with the tags of its head. */
 void web_head_begin(struct span *s, PyObject *request);
+/*
+ * A route with parts that vary takes the place of the path in the URL: what a
+ * client puts there (a prompt's id, a file's name) may be something typed.
+ */
+void web_head_route(struct span *s, const char *route);
 /* The method that was told: a constant. */
 const char *web_head_method(const struct span *s);
 

@@ -255,6 +255,29 @@ tag_url(struct span *s, PyObject *request, PyObject *headers)
 	Py_XDECREF(host);
 }
 
+void
+web_head_route(struct span *s, const char *route)
+{
+	struct wire_span view = {
+		.tag_count = s->tags.count, .tag_bytes = s->tags.used, .tags = s->tags.buf
+	};
+	struct wire_tag_view t;
+	uint32_t at = 0;
+	while (wire_tag_next(&view, &at, &t)) {
+		if (t.key != id.url || t.kind != WIRE_TAG_TEXT)
+			continue;
+		char url[URL_BYTES];
+		const char *host = memmem(t.text, t.text_bytes, "://", 3), *path = t.text;
+		if (host != NULL)
+			path = memchr(host + 3, '/', t.text_bytes - (size_t)(host + 3 - t.text));
+		if (path == NULL)
+			return;
+		int n = snprintf(url, sizeof url, "%.*s%s", (int)(path - t.text), t.text, route);
+		span_tag_text(s, id.url, url, (size_t)n < sizeof url ? (size_t)n : sizeof url - 1);
+		return;
+	}
+}
+
 static void
 tag_agent(struct span *s, PyObject *headers)
 {

@@ -19,8 +19,10 @@ done
 
 ./config/packages.sh
 mkdir -p build
-cmake --preset release >build/bench.log 2>&1 && cmake --build --preset release >>build/bench.log 2>&1 ||
-	{ tail -n 40 build/bench.log >&2; exit 1; }
+if ! { cmake --preset release && cmake --build --preset release; } >build/bench.log 2>&1; then
+	tail -n 40 build/bench.log >&2
+	exit 1
+fi
 bin=build/release/bin python=/usr/bin/python3 failed=0
 export COMFYMON_BUILD=$PWD/build/release COMFYMON_BIN=$PWD/build/release/bin/comfymon PYTHONDONTWRITEBYTECODE=1
 export STANDIN_PYTHON=$python
