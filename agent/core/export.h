@@ -62,7 +62,8 @@ void exporter_free(struct exporter *e);
 struct export_wish {
 	uint32_t chunks;
 	size_t bytes;
-	bool fresh; /* newest first, else oldest: they share the line 1:1, by requests */
+	bool fresh;  /* newest first, else oldest: they share the line 1:1, by requests */
+	bool rested; /* the network is back: what rests after an earlier failure is due too */
 };
 void exporter_wants(struct exporter *e, size_t i, struct export_wish *out);
 /* Hand leases over as one request, n at most EXPORT_CHUNKS_MAX (takes what they own).  E_FULL:

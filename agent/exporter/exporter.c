@@ -9,35 +9,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/base/thread.h"
 #include "agent/exporter/line.h"
+#include "agent/exporter/netwatch.h"
 #include "agent/exporter/payload.h"
 #include "agent/exporter/verdict.h"
 
-#define LINES_MAX     8u
 #define HOLD_MS       60000u /* a refused key or a wrong address is tried again this often */
-#define POLL_MS       (10 * 60 * 1000)
-#define STALL_BYTES   1024u /* less than this within the time limit is no progress */
+#define STALL_BYTES   1024u  /* less than this within the time limit is no progress */
 #define TIMEOUT_MS    10000u
 #define WAKE_TRIES    100
 #define EXPANSION_DEF (4 * 16)
-
-struct exporter {
-	struct line lines[LINES_MAX];
-	size_t count;
-	exporter_wake_fn wake;
-	void *ctx;
-	CURLM *multi;
-	struct thread thread;
-
-	pthread_mutex_t lock;
-	bool stop; /* guarded by lock */
-	uint64_t stop_mono_ns;
-	uint64_t random; /* the thread's own */
-};
 
 static uint64_t
 next_random(struct exporter *e)
@@ -145,6 +131,8 @@ note(struct line *l, enum verdict v, const struct outcome *o, uint64_t rest)
 				: verdict_hint(o->status));
 	s->next_try_real_ns = rest > 0 ? clock_real_ns() + rest * NS_PER_MS : 0;
 	l->blocked_until_mono_ns = rest > 0 ? clock_mono_ns() + rest * NS_PER_MS : 0;
+	l->unreachable = v == VERDICT_RETRY && o->status <= 0;
+	l->rested &= v != VERDICT_RETRY && v != VERDICT_HOLD;
 	switch (v) {
 	case VERDICT_SENT:
 		s->state = DEST_OK;
@@ -302,35 +290,6 @@ collect(struct exporter *e, bool ready[LINES_MAX], bool *stopping)
 	return !stop || (busy && clock_mono_ns() < e->stop_mono_ns);
 }
 
-/*
- * How long to sleep, in ms, until the first rest is over; a rest that is over
- * wakes the pipeline, for nobody else would ask for the next chunk.
- */
-static int
-watch_rests(struct exporter *e)
-{
-	uint64_t now = clock_mono_ns(), wait = (uint64_t)POLL_MS * NS_PER_MS;
-	bool over = false;
-
-	(void)pthread_mutex_lock(&e->lock);
-	for (size_t i = 0; i < e->count; i++) {
-		struct line *l = &e->lines[i];
-
-		if (l->blocked_until_mono_ns == 0)
-			continue;
-		if (l->blocked_until_mono_ns <= now) {
-			l->blocked_until_mono_ns = 0;
-			over = true;
-		} else if (l->blocked_until_mono_ns - now < wait) {
-			wait = l->blocked_until_mono_ns - now;
-		}
-	}
-	(void)pthread_mutex_unlock(&e->lock);
-	if (over)
-		e->wake(e->ctx);
-	return (int)(wait / NS_PER_MS) + 1;
-}
-
 static void
 complete(struct exporter *e)
 {
@@ -385,6 +344,7 @@ static void
 run(void *arg)
 {
 	struct exporter *e = arg;
+	struct curl_waitfd network = { .fd = e->network, .events = CURL_WAIT_POLLIN };
 	bool ready[LINES_MAX], stopping;
 	int running = 0;
 
@@ -394,8 +354,10 @@ run(void *arg)
 				begin(e, &e->lines[i]);
 		(void)curl_multi_perform(e->multi, &running);
 		complete(e);
-		(void)curl_multi_poll(
-		    e->multi, NULL, 0, watch_stalls(e, stopping ? 50 : watch_rests(e)), NULL);
+		(void)curl_multi_poll(e->multi, &network, e->network >= 0,
+		    watch_stalls(e, stopping ? 50 : rests_watch(e)), NULL);
+		if (e->network >= 0 && netwatch_changed(e->network))
+			rests_heed_network(e);
 	}
 }
 
@@ -435,6 +397,7 @@ exporter_new(const struct destination_options *d, size_t n, exporter_wake_fn wak
 	e->ctx = ctx;
 	e->random = clock_real_ns() ^ clock_mono_ns();
 	e->multi = curl_multi_init();
+	e->network = netwatch_open();
 	for (size_t i = 0; i < n && rv == E_OK; i++) {
 		e->count = i + 1;
 		rv = line_new(&e->lines[i], &d[i]);
@@ -503,6 +466,8 @@ exporter_free(struct exporter *e)
 		spanview_free(l->view);
 		outbuf_free(&l->body);
 	}
+	if (e->network >= 0)
+		close(e->network);
 	(void)curl_multi_cleanup(e->multi);
 	(void)pthread_mutex_destroy(&e->lock);
 	free(e);
@@ -523,6 +488,7 @@ exporter_wants(struct exporter *e, size_t i, struct export_wish *out)
 		out->bytes = body * 16 / l->expansion;
 	}
 	out->fresh = l->fresh_next;
+	out->rested = l->rested;
 	(void)pthread_mutex_unlock(&e->lock);
 }
 
@@ -577,14 +543,4 @@ exporter_status(struct exporter *e, size_t i, struct destination_status *out)
 	(void)pthread_mutex_lock(&e->lock);
 	*out = e->lines[i].status;
 	(void)pthread_mutex_unlock(&e->lock);
-}
-
-void
-exporter_retry_now(struct exporter *e)
-{
-	(void)pthread_mutex_lock(&e->lock);
-	for (size_t i = 0; i < e->count; i++)
-		e->lines[i].blocked_until_mono_ns = 0;
-	(void)pthread_mutex_unlock(&e->lock);
-	e->wake(e->ctx);
 }

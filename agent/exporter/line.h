@@ -10,10 +10,12 @@
 
 #include <curl/curl.h>
 
+#include "agent/base/thread.h"
 #include "agent/core/export.h"
 #include "agent/core/outbuf.h"
 #include "agent/core/spanview.h"
 
+#define LINES_MAX         8u
 #define REPLY_MAX_BYTES   (64u * 1024) /* kept of a reply's body */
 #define HEADERS_MAX_BYTES (64u * 1024) /* taken of a reply's headers, trailers included */
 
@@ -45,6 +47,8 @@ struct line {
 	uint32_t expansion;   /* bytes of a body for 16 bytes of blob, learnt */
 	uint64_t blocked_until_mono_ns; /* circuit: nothing is given before; 0 it is closed */
 	uint32_t failures;              /* in a row */
+	bool unreachable;               /* the last attempt found no way to the far end */
+	bool rested;                    /* since then a way may be there, and nothing failed */
 
 	/* the thread's own */
 	struct lease leases[EXPORT_CHUNKS_MAX];
@@ -68,6 +72,22 @@ struct line {
 	char retry_after[64];
 	/* file */
 	int fd;
+};
+
+/* All lines, and what they share. */
+struct exporter {
+	struct line lines[LINES_MAX];
+	size_t count;
+	exporter_wake_fn wake;
+	void *ctx;
+	CURLM *multi;
+	int network; /* tells of changes, -1 none */
+	struct thread thread;
+
+	pthread_mutex_t lock;
+	bool stop; /* guarded by lock */
+	uint64_t stop_mono_ns;
+	uint64_t random; /* the thread's own */
 };
 
 /* How an attempt ended. */
@@ -95,3 +115,8 @@ void http_fini(struct line *l, CURLM *multi);
 /* file.c: append l->body and sync, here and now. */
 void file_write(struct line *l, struct outcome *out);
 void file_fini(struct line *l);
+
+/* How long to sleep, in ms, until the first rest is over; those that are over wake the pipeline. */
+int rests_watch(struct exporter *e);
+/* The network has changed: who found no way will soon try again. */
+void rests_heed_network(struct exporter *e);

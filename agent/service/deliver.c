@@ -91,7 +91,7 @@ lease_for(struct pipeline *p, size_t i, uint64_t now_real_ns, uint64_t *next_rea
 	exporter_wants(p->exporter, i, &wish);
 	while (n < wish.chunks && bytes < wish.bytes) {
 		enum err e = p->store->ops->lease(p->store, p->destination_ids[i], wish.fresh,
-		    now_real_ns, &leases[n], next_real_ns);
+		    wish.rested ? UINT64_MAX : now_real_ns, &leases[n], next_real_ns);
 
 		if (e != E_OK)
 			break;

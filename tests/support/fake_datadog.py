@@ -52,7 +52,7 @@ class FakeDatadog:
 
     def __init__(self, port: Optional[int] = 0, unix: Optional[Path] = None,
                  record: Optional[Path] = None, rules: Rules = STRICT,
-                 compact: bool = False) -> None:
+                 compact: bool = False, host: str = "127.0.0.1") -> None:
         self.rules = rules
         self._script = Script()
         self._recorder = Recorder(record, compact)
@@ -60,6 +60,7 @@ class FakeDatadog:
         self._info = json.dumps(info_document()).encode()
         self._state = hashlib.sha256(self._info).hexdigest()
         self._server = HttpServer(self, port, unix)
+        self._server.host = host
         self._server.open()
 
     def __enter__(self) -> "FakeDatadog":
@@ -78,7 +79,7 @@ class FakeDatadog:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.port}"
+        return f"http://{self._server.host}:{self._server.port}"
 
     @property
     def unix_url(self) -> str:

@@ -159,6 +159,7 @@ class HttpServer:
         self._handler = handler
         self.port = port
         self.unix = unix
+        self.host = "127.0.0.1"
         self.accepted = 0
         self._lock = threading.Lock()
         self._listeners: List[socket.socket] = []
@@ -171,7 +172,7 @@ class HttpServer:
         if self.port is not None:
             sock = socket.socket(socket.AF_INET)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("127.0.0.1", self.port))
+            sock.bind((self.host, self.port))
             self.port = sock.getsockname()[1]
             listeners.append(sock)
         if self.unix is not None:

@@ -143,7 +143,9 @@ static struct exporter the_exporter;
 void
 exporter_wants(struct exporter *e, size_t i, struct export_wish *out)
 {
-	*out = (struct export_wish){ i == 0 && e->count < 192 ? 64 : 0, 1 << 20, true };
+	*out = (struct export_wish){
+		.chunks = i == 0 && e->count < 192 ? 64 : 0, .bytes = 1 << 20, .fresh = true
+	};
 }
 
 enum err
