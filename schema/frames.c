@@ -205,7 +205,7 @@ wire_batch_seal(uint8_t *p, const struct wire_batch *b)
 }
 
 int
-wire_batch_peek(const uint8_t *p, size_t n, struct wire_batch *out, struct wire_error *err)
+wire_batch_head(const uint8_t *p, size_t n, struct wire_batch *out, struct wire_error *err)
 {
 	if (head_check(p, n, BATCH_MAGIC, BATCH_FIXED_BYTES, err) != 0)
 		return -1;
@@ -228,6 +228,14 @@ wire_batch_peek(const uint8_t *p, size_t n, struct wire_batch *out, struct wire_
 	out->dict = out->records + out->records_bytes;
 	if (out->first > out->end)
 		return fail(err, "batch ends before it begins", 40);
+	return 0;
+}
+
+int
+wire_batch_peek(const uint8_t *p, size_t n, struct wire_batch *out, struct wire_error *err)
+{
+	if (wire_batch_head(p, n, out, err) != 0)
+		return -1;
 	if (wire_get32(p + 152) != crc_without(p, n, 152))
 		return fail(err, "batch's crc32c differs", 152);
 	return 0;

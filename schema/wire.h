@@ -219,7 +219,10 @@ struct wire_batch {
 /* Write the fixed part in front of records and dictionary that are already at p +
  * BATCH_FIXED_BYTES; sets the crc. */
 void wire_batch_seal(uint8_t *p, const struct wire_batch *b);
-/* Header, crc and sizes only: cheap, for routing. */
+/* Header and sizes only, no crc: of a body that was checked before. */
+WIRE_MUST_CHECK int wire_batch_head(
+    const uint8_t *p, size_t n, struct wire_batch *out, struct wire_error *err);
+/* The same and the crc: what the sender meant. */
 WIRE_MUST_CHECK int wire_batch_peek(
     const uint8_t *p, size_t n, struct wire_batch *out, struct wire_error *err);
 /*

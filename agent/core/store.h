@@ -74,6 +74,7 @@ struct raw_row {
 	uint32_t spans;
 	uint8_t *blob; /* a CMB1 body; heap, the caller frees */
 	size_t blob_bytes;
+	bool checked; /* wire_batch_check has passed it in this process */
 };
 
 struct segment_row {

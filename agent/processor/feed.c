@@ -74,7 +74,8 @@ processor_feed(struct processor *p, const struct raw_row *raw)
 		return E_STATE;
 	if ((e = probe_get(p, raw->probe, &probe)) != E_OK)
 		return e;
-	if (wire_batch_check(raw->blob, raw->blob_bytes, &b, &err) != 0) {
+	if ((raw->checked ? wire_batch_head : wire_batch_check)(
+		raw->blob, raw->blob_bytes, &b, &err) != 0) {
 		e = E_INVAL;
 		snprintf(p->stats.last_problem, sizeof p->stats.last_problem,
 		    "batch: %s at byte %zu", err.what, err.at);

@@ -215,7 +215,7 @@ store_batch(struct pipeline *p, struct pending *n)
 	bool wait;
 	enum err e;
 
-	if (wire_batch_peek(n->item.body, n->item.body_bytes, &b, &err) != 0)
+	if (wire_batch_head(n->item.body, n->item.body_bytes, &b, &err) != 0)
 		return E_OK;
 	if ((e = row_of(p, &b, &row)) != E_OK)
 		return e;
@@ -241,6 +241,7 @@ store_batch(struct pipeline *p, struct pending *n)
 		return E_OK; /* it queues behind the rows that wait */
 
 	struct raw_row raw = { .probe = row->id,
+		.checked = true, /* by the receiver */
 		.first = b.first,
 		.end = b.end,
 		.spans = b.span_count,
@@ -261,7 +262,7 @@ store_malformed(struct pipeline *p, struct pending *n)
 	uint64_t spans;
 	enum err e;
 
-	if (wire_batch_peek(n->item.body, n->item.body_bytes, &b, &err) != 0)
+	if (wire_batch_head(n->item.body, n->item.body_bytes, &b, &err) != 0)
 		return E_OK;
 	spans = b.records_bytes / (RECORD_HEADER_BYTES + WIRE_SPAN_FIXED_BYTES);
 	spans = b.span_count < spans ? b.span_count : spans; /* a claim; at most what fits */

@@ -142,7 +142,7 @@ put_raw(struct ram_store *r, struct ram_row *probe, const uint8_t *blob, size_t 
 		if (row == NULL)
 			return E_NOMEM;
 		row->u.raw = (struct raw_row){ row->id, probe->id, b->first, b->end, b->span_count,
-			row->blob, bytes };
+			row->blob, bytes, false };
 		r->c.now.v[SIGNAL_TRACE][COUNT_QUEUED] += b->span_count;
 		r->c.now.total[TOTAL_RAW_ROWS]++;
 		*id = row->id;

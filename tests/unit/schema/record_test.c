@@ -274,6 +274,23 @@ TEST(a_record_is_refused_for_each_thing_that_is_wrong_with_it)
 	}
 }
 
+TEST(a_crc_is_the_same_in_one_piece_and_in_many)
+{
+	static const size_t sizes[] = { 6143, 6144, 6145, 12288, 20001 };
+	static uint8_t many[20008];
+
+	for (size_t i = 0; i < sizeof many; i++)
+		many[i] = (uint8_t)(i * 2654435761u >> 13);
+	for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+		uint32_t crc = 0;
+
+		for (size_t at = 0; at < sizes[k]; at += 100)
+			crc = wire_crc32c(
+			    crc, many + 3 + at, sizes[k] - at < 100 ? sizes[k] - at : 100);
+		CHECK_EQ(wire_crc32c(0, many + 3, sizes[k]), crc);
+	}
+}
+
 int
 main(void)
 {
@@ -285,5 +302,6 @@ main(void)
 	RUN(a_tag_that_does_not_fit_is_left_out_and_counted);
 	RUN(a_long_text_is_cut_between_characters);
 	RUN(a_record_is_refused_for_each_thing_that_is_wrong_with_it);
+	RUN(a_crc_is_the_same_in_one_piece_and_in_many);
 	return t_done();
 }
