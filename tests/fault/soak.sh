@@ -20,11 +20,14 @@ esac
 [ -d build/release ] || { echo "build first: cmake --preset release && cmake --build --preset release" >&2; exit 1; }
 
 end=$((SECONDS + minutes * 60)) round=0
+first=${COMFYMON_SEED:-$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}
 export COMFYMON_KILLS=${COMFYMON_KILLS:-60}
 while [ $SECONDS -lt $end ]; do
 	round=$((round + 1))
-	printf '\n== round %d, %d s left, %d kills a test\n' $round $((end - SECONDS)) "$COMFYMON_KILLS"
+	COMFYMON_SEED=$((first + round))
+	export COMFYMON_SEED
+	printf '\n== round %d, %d s left, %d kills a test, seed %d\n' $round $((end - SECONDS)) "$COMFYMON_KILLS" "$COMFYMON_SEED"
 	ctest --test-dir build/release -j "$jobs" --output-on-failure --stop-on-failure --timeout 1800 \
-		-R '^(fault\.(delivery|probe|comfy|offline|life|network)|integration\.probe\.death)$'
+		-R '^(fault\.(delivery|probe|nth|comfy|offline|life|network)|integration\.probe\.death)$'
 done
 echo "soaked: $round rounds in $minutes minutes, nothing failed"
