@@ -19,8 +19,9 @@
 #define REPLY_MAX_BYTES   (64u * 1024) /* kept of a reply's body */
 #define HEADERS_MAX_BYTES (64u * 1024) /* taken of a reply's headers, trailers included */
 
-#define REQUEST_MAX_BYTES    (8u << 20)
-#define REQUEST_TARGET_BYTES (4u << 20) /* larger ones were not faster, measured */
+#define REQUEST_MAX_BYTES (8u << 20)
+/* 1, 2, 4 MB: 1.30, 1.28, 1.25 CPU seconds a million spans, 30, 32, 35 MB resident at the peak. */
+#define REQUEST_TARGET_BYTES (2u << 20)
 
 /* The chunk could not be encoded: neither an HTTP status nor a negative curl code. */
 #define STATUS_NOT_ENCODED (-1000)
