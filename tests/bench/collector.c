@@ -232,8 +232,7 @@ collector_memory(const struct collector *c)
 	snprintf(rollup, sizeof rollup, "/proc/%d/smaps_rollup", (int)c->pid);
 	snprintf(status, sizeof status, "/proc/%d/status", (int)c->pid);
 	return (struct collector_memory){ field_mb(rollup, "Rss:"),
-		field_mb(rollup, "Private_Clean:") + field_mb(rollup, "Private_Dirty:"),
-		field_mb(status, "VmHWM:") };
+		field_mb(rollup, "Private_Dirty:"), field_mb(status, "VmHWM:") };
 }
 
 uint64_t

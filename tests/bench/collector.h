@@ -26,6 +26,7 @@ void collector_fini(struct collector *c);   /* also removes the directories */
 
 double collector_cpu(const struct collector *c); /* seconds of all its threads so far */
 struct collector_memory {
+	/* private: dirty pages; whether clean ones are shared depends on who else runs */
 	double rss_mb, private_mb, peak_mb;
 };
 struct collector_memory collector_memory(const struct collector *c);
