@@ -18,6 +18,22 @@
 
 struct processor;
 
+/* Spans that tell of jobs, which others want to see as they come. */
+enum span_kind { SPAN_PLAIN, SPAN_QUEUE_WAIT, SPAN_WORKFLOW, SPAN_NODE };
+struct span_seen {
+	int64_t probe;
+	enum span_kind kind; /* never SPAN_PLAIN */
+	bool open;           /* it has begun; else it has ended */
+	int64_t offset_ns;   /* of its trace: real time less monotonic */
+	const struct wire_span *span;
+	const void *strings;
+};
+/* A string by its id, not terminated, good until the call returns; NULL and 0: unknown. */
+const char *span_seen_text(const struct span_seen *s, uint32_t id, uint32_t *n);
+/* Called from processor_feed for each such record of a batch that is no repeat, in the order of
+ * its probe's stream.  What segments bring back was seen by an earlier run. */
+typedef void (*processor_seen_fn)(void *ctx, const struct span_seen *s);
+
 /* Sampling rates of the Datadog agent, "service:x,env:y" -> rate. Owned by the processor. */
 struct processor_options {
 	const char *service, *env, *version, *hostname; /* the agent's own, fallback for identity */
@@ -28,6 +44,8 @@ struct processor_options {
 	uint64_t disk_cap_bytes;                        /* 16 MB */
 	uint64_t partial_after_ms;                      /* 30 s */
 	uint32_t partial_spans;                         /* 300 */
+	processor_seen_fn seen;                         /* NULL: nobody */
+	void *seen_ctx;
 	bool forward_rejected; /* rejected traces are sent with priority -1 (destination is an
 				  agent) */
 };

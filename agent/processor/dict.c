@@ -11,6 +11,7 @@
 struct dict_entry {
 	uint32_t at, n1; /* n1: bytes + 1, 0 unknown */
 	uint32_t mark;
+	enum span_kind kind;
 };
 
 /* Index of an id's entry, UINT32_MAX for ids that cannot be. */
@@ -79,6 +80,24 @@ entries_reach(struct dict *d, uint32_t i)
 	return E_OK;
 }
 
+static enum span_kind
+kind_of(const char *s, uint32_t n)
+{
+	static const struct {
+		enum span_kind kind;
+		const char *name;
+	} kinds[] = {
+		{ SPAN_QUEUE_WAIT, "comfyui.queue.wait" },
+		{ SPAN_WORKFLOW, "comfyui.workflow.execute" },
+		{ SPAN_NODE, "comfyui.node.execute" },
+	};
+
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (n == strlen(kinds[i].name) && memcmp(s, kinds[i].name, n) == 0)
+			return kinds[i].kind;
+	return SPAN_PLAIN;
+}
+
 static enum err
 learn_one(struct dict *d, uint32_t id, const char *s, uint32_t n)
 {
@@ -101,7 +120,7 @@ learn_one(struct dict *d, uint32_t id, const char *s, uint32_t n)
 		d->cap = cap;
 	}
 	memcpy(d->bytes + d->used, s, n);
-	d->entries[i] = (struct dict_entry){ d->used, n + 1, 0 };
+	d->entries[i] = (struct dict_entry){ d->used, n + 1, 0, kind_of(s, n) };
 	d->used += n;
 	return E_OK;
 }
@@ -232,6 +251,14 @@ dict_keep_marked(struct dict *d)
 	d->bytes = bytes;
 	d->used = used;
 	return E_OK;
+}
+
+enum span_kind
+dict_kind(const struct dict *d, uint32_t id)
+{
+	const struct dict_entry *e = entry(d, id);
+
+	return e != NULL ? e->kind : SPAN_PLAIN;
 }
 
 const char *

@@ -9,11 +9,12 @@
 
 enum err
 feed_record(struct processor *p, struct probe *probe, const uint8_t *rec, const struct wire_span *s,
-    int64_t offset_ns)
+    int64_t offset_ns, const struct trace **fresh)
 {
 	struct trace *t = trace_find(p, probe, s->trace_hi, s->trace_lo);
 	enum err e;
 
+	*fresh = NULL;
 	if (t == NULL) {
 		const struct decision *known = decided_find(p, probe, s->trace_hi, s->trace_lo);
 
@@ -27,6 +28,8 @@ feed_record(struct processor *p, struct probe *probe, const uint8_t *rec, const 
 	}
 	trace_touch(p, t);
 	e = trace_add(p, t, rec, s);
+	if (e == E_OK)
+		*fresh = t;
 	if (e != E_EXISTS)
 		return e;
 	if (wire_get16(rec + 12) == EVENT_SPAN) {
@@ -34,6 +37,28 @@ feed_record(struct processor *p, struct probe *probe, const uint8_t *rec, const 
 		p->step.repeats++;
 	}
 	return E_OK;
+}
+
+const char *
+span_seen_text(const struct span_seen *s, uint32_t id, uint32_t *n)
+{
+	return dict_get(s->strings, id, n);
+}
+
+/* A record that is new: whoever follows the jobs hears of it. */
+static void
+tell_seen(const struct processor *p, const struct probe *probe, const struct wire_span *s,
+    bool open, int64_t offset_ns)
+{
+	enum span_kind kind = dict_kind(&probe->dict, s->name);
+
+	if (kind != SPAN_PLAIN && p->o.seen != NULL)
+		p->o.seen(p->o.seen_ctx, &(struct span_seen){ .probe = probe->id,
+					     .kind = kind,
+					     .open = open,
+					     .offset_ns = offset_ns,
+					     .span = s,
+					     .strings = &probe->dict });
 }
 
 static enum err
@@ -46,6 +71,7 @@ feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b)
 	for (uint32_t at = 0, length; at < b->records_bytes; at += length) {
 		const uint8_t *rec = b->records + at;
 		uint16_t type = wire_get16(rec + 12);
+		const struct trace *fresh = NULL;
 		enum err e = E_OK;
 
 		length = wire_get32(rec + 8);
@@ -55,9 +81,11 @@ feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b)
 			p->stats.unknown_records += event_find(type) == NULL;
 		else if (wire_span_get(rec + RECORD_HEADER_BYTES, length - RECORD_HEADER_BYTES, &s,
 			     &err) == 0)
-			e = feed_record(p, probe, rec, &s, offset_ns);
+			e = feed_record(p, probe, rec, &s, offset_ns, &fresh);
 		if (e != E_OK)
 			return e;
+		if (fresh != NULL)
+			tell_seen(p, probe, &s, type == EVENT_OPEN, fresh->offset_ns);
 	}
 	return E_OK;
 }
@@ -126,6 +154,7 @@ restore_trace(struct processor *p, struct probe *probe, const struct wire_trace 
 {
 	struct wire_error err;
 	struct wire_span s;
+	const struct trace *fresh;
 	struct trace *t;
 	enum err e = E_OK;
 
@@ -137,7 +166,7 @@ restore_trace(struct processor *p, struct probe *probe, const struct wire_trace 
 		if ((type == EVENT_SPAN || type == EVENT_OPEN) &&
 		    wire_span_get(rec + RECORD_HEADER_BYTES,
 			wire_get32(rec + 8) - RECORD_HEADER_BYTES, &s, &err) == 0)
-			e = feed_record(p, probe, rec, &s, w->offset_ns);
+			e = feed_record(p, probe, rec, &s, w->offset_ns, &fresh);
 	}
 	t = trace_find(p, probe, w->trace_hi, w->trace_lo);
 	if (e == E_OK && t != NULL)

@@ -56,6 +56,8 @@ size_t dict_put(struct dict *d, uint8_t *p);
 MUST_CHECK enum err dict_keep_marked(struct dict *d);
 /* A known string, or n 0. Valid until the dictionary learns. */
 const char *dict_get(const struct dict *d, uint32_t id, uint32_t *n);
+/* What a span of that name is; told when the name was learnt. */
+enum span_kind dict_kind(const struct dict *d, uint32_t id);
 
 /* ---- traces ------------------------------------------------------------ */
 
@@ -214,6 +216,6 @@ void hooks_free(struct hooks *h);
 MUST_CHECK enum err probe_learn(struct probe *probe, const uint8_t *dict, size_t n);
 /* Free those that are gone and hold nothing. */
 void probes_forget(struct processor *p);
-/* feed.c */
+/* feed.c: *fresh becomes its trace, NULL for a repeat. */
 MUST_CHECK enum err feed_record(struct processor *p, struct probe *probe, const uint8_t *rec,
-    const struct wire_span *s, int64_t offset_ns);
+    const struct wire_span *s, int64_t offset_ns, const struct trace **fresh);
