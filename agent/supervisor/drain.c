@@ -3,17 +3,13 @@
  */
 #include "agent/supervisor/drain.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/base/ask.h"
 #include "agent/base/clock.h"
 
 #define PORT_DEFAULT 8188
@@ -42,36 +38,7 @@ drain_port(char *const *command)
 	return PORT_DEFAULT;
 }
 
-/* One request on a connection of its own; the answer's first bytes, terminated. */
-static bool
-ask(uint16_t port, const char *request, char *answer, size_t cap)
-{
-	struct sockaddr_in a = { .sin_family = AF_INET,
-		.sin_port = htons(port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	struct timeval wait = { .tv_sec = ANSWER_S };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	size_t n = strlen(request), used = 0;
-	bool ok = fd >= 0;
-
-	if (ok) {
-		(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-		ok = connect(fd, (struct sockaddr *)&a, sizeof a) == 0 &&
-		     send(fd, request, n, MSG_NOSIGNAL) == (ssize_t)n;
-	}
-	while (ok && used + 1 < cap) {
-		ssize_t k = recv(fd, answer + used, cap - 1 - used, 0);
-
-		if (k <= 0)
-			break;
-		used += (size_t)k;
-	}
-	answer[used] = '\0';
-	if (fd >= 0)
-		close(fd);
-	return ok && used > 0;
-}
+static struct ask conversation; /* of the helper process */
 
 /* Jobs running and waiting, -1 when the answer does not say. */
 static long
@@ -83,24 +50,28 @@ remaining(const char *answer)
 	return at != NULL ? strtol(at + sizeof key - 1, NULL, 10) : -1;
 }
 
+static long
+look(uint16_t port)
+{
+	int status = ask_local(&conversation, port, "GET", "/prompt", NULL, ANSWER_S * 1000);
+
+	return status > 0 ? remaining(conversation.answer) : -1;
+}
+
 static void
 drain(uint16_t port, uint32_t max_ms)
 {
-	static const char look[] = "GET /prompt HTTP/1.0\r\nHost: localhost\r\n\r\n";
-	static const char interrupt[] =
-	    "POST /interrupt HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
 	uint64_t end = clock_mono_ns() + max_ms * NS_PER_MS;
 	struct timespec nap = { .tv_nsec = LOOK_MS * (long)NS_PER_MS };
-	char answer[4096];
 	long before, now;
 
-	if (!ask(port, look, answer, sizeof answer) || (before = remaining(answer)) <= 0 ||
-	    !ask(port, interrupt, answer, sizeof answer))
+	if ((before = look(port)) <= 0 ||
+	    ask_local(&conversation, port, "POST", "/interrupt", NULL, ANSWER_S * 1000) < 0)
 		return;
 	/* Until the running one has ended; those behind it were not asked for. */
 	do {
 		nanosleep(&nap, NULL);
-		now = ask(port, look, answer, sizeof answer) ? remaining(answer) : -1;
+		now = look(port);
 	} while (now >= before && clock_mono_ns() < end);
 }
 

@@ -1,0 +1,127 @@
+/*
+ * ask.c - see ask.h.
+ */
+#include "agent/base/ask.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/base/clock.h"
+
+void
+ask_end(struct ask *a)
+{
+	if (a->fd >= 0)
+		close(a->fd);
+	a->fd = -1;
+}
+
+enum err
+ask_start(struct ask *a, const struct sockaddr *to, socklen_t to_bytes, const char *method,
+    const char *path, const char *body)
+{
+	int n = snprintf(a->request, sizeof a->request,
+	    "%s %s HTTP/1.0\r\nHost: localhost\r\nUser-Agent: " ASK_USER_AGENT
+	    "\r\n%sContent-Length: %zu\r\n\r\n%s",
+	    method, path, body != NULL ? "Content-Type: application/json\r\n" : "",
+	    body != NULL ? strlen(body) : 0, body != NULL ? body : "");
+
+	a->fd = -1;
+	a->sent = a->n = 0;
+	a->answer[0] = '\0';
+	if (n < 0 || (size_t)n >= sizeof a->request)
+		return E_INVAL;
+	a->ask = (size_t)n;
+	a->fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (a->fd < 0)
+		return err_from_errno(errno);
+	if (connect(a->fd, to, to_bytes) != 0 && errno != EINPROGRESS) {
+		enum err e = errno == ECONNREFUSED ? E_NOTFOUND : err_from_errno(errno);
+
+		ask_end(a);
+		return e;
+	}
+	return E_OK;
+}
+
+/* True when something could be done; *ended: the connection has. */
+static bool
+go_on(struct ask *a, bool *ended)
+{
+	bool sending = a->sent < a->ask;
+	ssize_t k = sending ? send(a->fd, a->request + a->sent, a->ask - a->sent, MSG_NOSIGNAL)
+			    : recv(a->fd, a->answer + a->n, sizeof a->answer - 1 - a->n, 0);
+
+	if (k < 0) {
+		*ended = errno != EAGAIN && errno != EINTR && errno != ENOTCONN;
+		return false;
+	}
+	if (sending) {
+		a->sent += (size_t)k;
+		return true;
+	}
+	a->n += (size_t)k;
+	a->answer[a->n] = '\0';
+	*ended = k == 0 || a->n == sizeof a->answer - 1;
+	return !*ended;
+}
+
+/* "HTTP/1.1 200 OK" */
+static int
+status_of(const char *answer)
+{
+	const char *space = strncmp(answer, "HTTP/", 5) == 0 ? strchr(answer, ' ') : NULL;
+	long status = space != NULL ? strtol(space + 1, NULL, 10) : 0;
+
+	return status >= 100 && status <= 999 ? (int)status : -1;
+}
+
+int
+ask_wait(struct ask *a, uint64_t timeout_ms)
+{
+	uint64_t until = clock_mono_ns() + timeout_ms * NS_PER_MS;
+	bool ended = a->fd < 0;
+
+	while (!ended) {
+		struct pollfd p = { .fd = a->fd, .events = a->sent < a->ask ? POLLOUT : POLLIN };
+		uint64_t now;
+		int error = 0;
+		socklen_t n = sizeof error;
+
+		if (go_on(a, &ended))
+			continue;
+		if (ended)
+			break;
+		now = clock_mono_ns();
+		if (poll(&p, 1,
+			now < until ? (int)((until - now + NS_PER_MS - 1) / NS_PER_MS) : 0) == 0)
+			return 0;
+		/* Refused after all: neither send nor recv says so while it was in progress. */
+		if ((p.revents & (POLLERR | POLLHUP)) != 0 && a->sent < a->ask &&
+		    getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error != 0)
+			ended = true;
+	}
+	return a->n > 0 ? status_of(a->answer) : -1;
+}
+
+int
+ask_local(struct ask *a, uint16_t port, const char *method, const char *path, const char *body,
+    uint64_t timeout_ms)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET,
+		.sin_port = htons(port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int status;
+
+	if (ask_start(a, (const struct sockaddr *)&to, sizeof to, method, path, body) != E_OK)
+		return -1;
+	status = ask_wait(a, timeout_ms);
+	ask_end(a);
+	return status > 0 ? status : -1;
+}

@@ -1,0 +1,141 @@
+/*
+ * ask_test.c - a question to servers that answer, refuse, hang up, and say
+ * nothing.  The server's side is driven by hand on a socket of the test's own.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "agent/base/ask.h"
+#include "agent/base/clock.h"
+#include "tests/t.h"
+
+struct server {
+	int fd;
+	struct sockaddr_in at;
+};
+
+static struct server
+listening(int backlog)
+{
+	struct server s = { .at = { .sin_family = AF_INET,
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK) } };
+	socklen_t n = sizeof s.at;
+
+	s.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (s.fd < 0 || bind(s.fd, (struct sockaddr *)&s.at, sizeof s.at) != 0 ||
+	    getsockname(s.fd, (struct sockaddr *)&s.at, &n) != 0 ||
+	    (backlog >= 0 && listen(s.fd, backlog) != 0))
+		abort();
+	return s;
+}
+
+static enum err
+ask_it(struct ask *a, const struct server *s, const char *body)
+{
+	return ask_start(a, (const struct sockaddr *)&s->at, sizeof s->at, "POST", "/free", body);
+}
+
+TEST(an_answer_in_pieces_is_whole_when_the_connection_ends)
+{
+	struct server s = listening(4);
+	char got[1024];
+	struct ask a;
+	ssize_t n;
+	int fd;
+
+	REQUIRE(ask_it(&a, &s, "{\"free_memory\":true}") == E_OK);
+	CHECK_EQ(ask_wait(&a, 0), 0);
+	fd = accept(s.fd, NULL, NULL);
+	REQUIRE(fd >= 0);
+	CHECK_EQ(ask_wait(&a, 20), 0);
+	n = recv(fd, got, sizeof got - 1, 0);
+	REQUIRE(n > 0);
+	got[n] = '\0';
+	CHECK(strncmp(got, "POST /free HTTP/1.0\r\n", 21) == 0);
+	CHECK(strstr(got, "User-Agent: comfymon\r\n") != NULL);
+	CHECK(strstr(got, "Content-Length: 20\r\n\r\n{\"free_memory\":true}") != NULL);
+	CHECK_EQ(send(fd, "HTTP/1.1 20", 11, 0), 11);
+	CHECK_EQ(ask_wait(&a, 20), 0);
+	CHECK_EQ(send(fd, "4 No Content\r\n\r\nx", 17, 0), 17);
+	CHECK_EQ(ask_wait(&a, 20), 0);
+	close(fd);
+	CHECK_EQ(ask_wait(&a, 1000), 204);
+	CHECK_STR(a.answer, "HTTP/1.1 204 No Content\r\n\r\nx");
+	ask_end(&a);
+	ask_end(&a);
+	CHECK_EQ(ask_wait(&a, 0), 204); /* what was heard stays */
+	close(s.fd);
+}
+
+TEST(nobody_and_a_hang_up_are_told_from_silence)
+{
+	struct server bound = listening(-1), s = listening(4);
+	struct ask a;
+	enum err e = ask_it(&a, &bound, NULL);
+	int fd;
+
+	CHECK(e == E_NOTFOUND || (e == E_OK && ask_wait(&a, 1000) == -1));
+	ask_end(&a);
+	REQUIRE(ask_it(&a, &s, NULL) == E_OK);
+	CHECK_EQ(ask_wait(&a, 0), 0);
+	fd = accept(s.fd, NULL, NULL);
+	close(fd); /* with the request unread: a reset */
+	CHECK_EQ(ask_wait(&a, 1000), -1);
+	ask_end(&a);
+	REQUIRE(ask_it(&a, &s, NULL) == E_OK);
+	fd = accept(s.fd, NULL, NULL);
+	CHECK_EQ(send(fd, "\x15\x03\x03", 3, 0), 3); /* it speaks TLS */
+	CHECK_EQ(ask_wait(&a, 20), 0);
+	shutdown(fd, SHUT_WR);
+	CHECK_EQ(ask_wait(&a, 1000), -1);
+	ask_end(&a);
+	close(fd);
+	close(s.fd);
+	close(bound.fd);
+}
+
+TEST(waiting_ends_when_its_time_is_up_and_costs_no_turns)
+{
+	struct server s = listening(4);
+	struct ask a;
+	uint64_t began = clock_mono_ns(), cpu = clock_thread_cpu_ns();
+
+	CHECK_EQ(ask_local(&a, ntohs(s.at.sin_port), "GET", "/prompt", NULL, 200), -1);
+	CHECK(clock_mono_ns() - began >= 200 * NS_PER_MS);
+	CHECK(clock_thread_cpu_ns() - cpu < 50 * NS_PER_MS);
+	close(s.fd);
+}
+
+TEST(an_answer_without_end_is_cut_and_one_too_long_is_not_asked)
+{
+	static char big[2 * ASK_REQUEST_BYTES], flood[2 * ASK_ANSWER_BYTES];
+	struct server s = listening(4);
+	struct ask a;
+	int fd;
+
+	memset(big, 'x', sizeof big - 1);
+	CHECK_EQ(ask_it(&a, &s, big), E_INVAL);
+	CHECK_EQ(ask_wait(&a, 0), -1);
+	REQUIRE(ask_it(&a, &s, NULL) == E_OK);
+	fd = accept(s.fd, NULL, NULL);
+	memset(flood, 'y', sizeof flood);
+	memcpy(flood, "HTTP/1.0 200 ", 13);
+	CHECK(send(fd, flood, sizeof flood, 0) > 0);
+	CHECK_EQ(ask_wait(&a, 1000), 200);
+	CHECK_EQ(strlen(a.answer), ASK_ANSWER_BYTES - 1);
+	ask_end(&a);
+	close(fd);
+	close(s.fd);
+}
+
+int
+main(void)
+{
+	RUN(an_answer_in_pieces_is_whole_when_the_connection_ends);
+	RUN(nobody_and_a_hang_up_are_told_from_silence);
+	RUN(waiting_ends_when_its_time_is_up_and_costs_no_turns);
+	RUN(an_answer_without_end_is_cut_and_one_too_long_is_not_asked);
+	return t_done();
+}
