@@ -44,6 +44,8 @@ request_called(struct hook_call *c)
 	PyObject *request = hook_arg(c, 0);
 	if (request == NULL)
 		return 0; /* not the function we know */
+	if (web_head_is_ours(request))
+		return 0;
 	struct span *s = c->span = span_new(id.name);
 	if (s == NULL)
 		return -1;

@@ -9,6 +9,8 @@
 
 #include "probe/python/span.h"
 
+/* Our own agent's question whether ComfyUI answers: asked for ever, and told to nobody. */
+bool web_head_is_ours(PyObject *request);
 /* Begin the span, in the caller's trace if the request brings one, with the tags of its head. */
 void web_head_begin(struct span *s, PyObject *request);
 /*

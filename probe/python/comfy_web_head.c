@@ -14,7 +14,8 @@
 #define URL_BYTES        512
 #define HOST_BYTES       128
 #define AGENT_BYTES      256
-#define CALLER_KEYS_MAX  32 /* _dd.p.* that callers may name in the life of a ring */
+#define OUR_AGENT        "comfymon" /* ASK_USER_AGENT of agent/base/ask.h */
+#define CALLER_KEYS_MAX  32         /* _dd.p.* that callers may name in the life of a ring */
 #define CALLER_KEY_BYTES 64
 
 /* Header names, as objects: a look-up makes nothing. */
@@ -286,6 +287,17 @@ tag_agent(struct span *s, PyObject *headers)
 	if (p != NULL && *p != '\0')
 		span_tag_text(s, id.agent, p, clipped(p, strlen(p), AGENT_BYTES));
 	Py_XDECREF(agent);
+}
+
+bool
+web_head_is_ours(PyObject *request)
+{
+	PyObject *headers = web_attr(request, py.headers), *agent = header_of(headers, AGENT);
+	const char *p = web_utf8(agent);
+	bool ours = p != NULL && strcmp(p, OUR_AGENT) == 0;
+	Py_XDECREF(agent);
+	Py_XDECREF(headers);
+	return ours;
 }
 
 void

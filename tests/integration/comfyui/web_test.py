@@ -56,6 +56,13 @@ class EveryGeneration(unittest.TestCase):
 
 
 class Traces(unittest.TestCase):
+    def test_our_own_questions_are_not_told(self) -> None:
+        with Host() as comfy:
+            comfy.request("GET", "/queue", headers={"User-Agent": "comfymon"})
+            comfy.request("GET", "/history", headers={"User-Agent": "comfymon/2"})
+            wait_for(lambda: bool(requests(comfy, "GET /history")))
+            self.assertEqual(requests(comfy, "GET /queue"), [])
+
     def test_who_posts_a_prompt_is_the_parent_of_its_request(self) -> None:
         headers = {"traceparent": f"00-{TRACE:032x}-{PARENT:016x}-01", "tracestate": "dd=s:2;t.dm:-4"}
         with Host() as comfy:
