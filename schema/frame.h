@@ -66,7 +66,8 @@ enum wire_loss {
  * at most FRAME_ATTRS_MAX_BYTES.  Keys in use: service env version tags
  * hostname runtime_id language language_version probe_version sample_rate
  * sampling_rules rate_limit service_mapping container_id trace_enabled
- * peer_service name, others are kept and shown.
+ * peer_service name life, others are kept and shown.  life: the start of ComfyUI by
+ * `comfymon run` that this process belongs to ([0-9a-f-], at most 63 bytes).
  */
 #define HELLO_MAGIC       "CMH1"
 #define HELLO_FIXED_BYTES 96u

@@ -136,6 +136,9 @@ begin(struct comfy_job *j, struct handover *hand, PyObject *outputs)
 		span_metric(s, comfy_keys.queue_number, hand->number);
 		span_metric(s, comfy_keys.wait_ms, (double)(hand->got_ns - hand->put_ns) / 1e6);
 	}
+	if (hand->item >= 0)
+		span_metric(s, comfy_keys.queue_item, (double)hand->item);
+	span_metric(s, comfy_keys.thread_id, (double)PyThread_get_thread_native_id());
 	j->rss_peak = rss_bytes(s->w.start_ns);
 	j->rss_peak_before = rss_peak_ever();
 	if (j->rss_peak != 0)

@@ -86,7 +86,7 @@ struct comfy_keys {
 	uint32_t custom, queue, worker;                /* types */
 	uint32_t component, comfyui, kind, internal, consumer;
 	uint32_t prompt_id, job_id, hash, workflow_status, node_count, nodes_executed, nodes_cached;
-	uint32_t queue_number, wait_ms, died;
+	uint32_t queue_number, queue_item, wait_ms, thread_id, died;
 	uint32_t rss_before, rss_after, rss_peak;
 	uint32_t node_id, display_id, parent_id, class_type, node_status, cached, attempts, calls;
 	uint32_t steps, steps_per_s, output_bytes, real_node, real_class, oom, gpu, host_alloc;

@@ -168,6 +168,8 @@ restart(void)
 		{ &comfy_keys.nodes_cached, "workflow.nodes_cached" },
 		{ &comfy_keys.died, "workflow.worker_died" },
 		{ &comfy_keys.queue_number, "queue.number" },
+		{ &comfy_keys.queue_item, "queue.item" },
+		{ &comfy_keys.thread_id, "thread.id" },
 		{ &comfy_keys.wait_ms, "queue.wait_ms" },
 		{ &comfy_keys.rss_before, "memory.rss.before_bytes" },
 		{ &comfy_keys.rss_after, "memory.rss.after_bytes" },

@@ -320,6 +320,8 @@ get_returned(struct hook_call *c, PyObject *result)
 		w->hand.item =
 		    item_id != NULL && PyLong_Check(item_id) ? PyLong_AsLongLong(item_id) : -1;
 		PyErr_Clear();
+		if (w->hand.item >= 0)
+			span_metric(w->hand.wait, comfy_keys.queue_item, (double)w->hand.item);
 	}
 	if (count > 0 && may_be_behind(c->state))
 		reconcile(c->state);

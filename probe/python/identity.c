@@ -7,13 +7,16 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#define LIFE_MAX 63u
+
 /* How a value must look; a value that does not is left out, with a warning. */
-enum shape { TEXT, SWITCH, RATE, LIMIT, RULES, PAIRS };
+enum shape { TEXT, SWITCH, RATE, LIMIT, RULES, PAIRS, LIFE };
 
 static const struct {
 	const char *variable, *key;
 	enum shape shape;
 } variables[] = {
+	{ "COMFYMON_LIFE", "life", LIFE }, /* first: what is long may leave no room */
 	{ "DD_SERVICE", "service", TEXT },
 	{ "DD_ENV", "env", TEXT },
 	{ "DD_VERSION", "version", TEXT },
@@ -88,6 +91,10 @@ fault(enum shape shape, const char *v)
 		return number(v, -1e9, 1e9) ? NULL : "not a number";
 	case RULES:
 		return v[strspn(v, " \t\n")] == '[' && v[n - 1] == ']' ? NULL : "not a JSON list";
+	case LIFE:
+		return n <= LIFE_MAX && v[strspn(v, "0123456789abcdef-")] == '\0'
+			   ? NULL
+			   : "not the id of a life";
 	case PAIRS:
 		return pairs(v) ? NULL : "an item without key:value";
 	default:

@@ -23,10 +23,10 @@ WITHOUT_NODES = ("pminimal",)  # nodes are told to clients only
 # TELEMETRY.md, section 2, of the spans that are tested here: nothing else may leave the process.
 COMMON = {"component", "span.kind", "error.type", "error.message", "error.stack", "prompt.id", "oom"}
 WORKFLOW = {"job.id", "workflow.hash", "workflow.status", "workflow.node_count", "workflow.nodes_executed",
-            "workflow.nodes_cached", "workflow.worker_died", "queue.number", "queue.wait_ms", "memory.rss.before_bytes",
+            "workflow.nodes_cached", "workflow.worker_died", "queue.number", "queue.item", "queue.wait_ms", "thread.id", "memory.rss.before_bytes",
             "memory.rss.after_bytes", "memory.rss.peak_bytes"}
 ALLOWED = {
-    VALIDATE: {"workflow.hash", "workflow.node_count"}, WAIT: {"queue.number", "workflow.status"}, EVICT: set(), JOB: WORKFLOW,
+    VALIDATE: {"workflow.hash", "workflow.node_count"}, WAIT: {"queue.number", "queue.item", "workflow.status"}, EVICT: set(), JOB: WORKFLOW,
     NODE: {"node.id", "node.display_id", "node.parent_id", "node.class_type", "node.status", "node.cached", "node.attempts",
            "node.calls", "node.steps", "node.steps_per_s", "memory.rss.before_bytes", "memory.rss.after_bytes",
            "node.output_bytes", "node.output_bytes.gpu", "error.real_node", "error.real_class"}}
@@ -89,6 +89,7 @@ class Case(unittest.TestCase):
         wait = job.named(WAIT)
         self.assertAlmostEqual(wait.duration_ns / 1e6, job.run.metrics["queue.wait_ms"], places=3)
         self.assertLessEqual(wait.start_ns + wait.duration_ns, job.run.start_ns)
+        self.assertEqual(wait.metrics["queue.item"], job.run.metrics["queue.item"])
         for node in job.nodes.values():
             parent = node.meta.get("node.parent_id")
             above = job.nodes[parent] if parent else job.run
@@ -313,8 +314,11 @@ class EveryGeneration(Case):
             names = {JOB, WAIT} | ({NODE} if profile not in WITHOUT_NODES else set())
             wait_for(lambda: {s.name for s in comfy.open_slots()} >= names and
                      (profile in WITHOUT_NODES or any(s.resource == "StandinHang" for s in comfy.open_slots())))
+            threads = {int(entry.name) for entry in Path(f"/proc/{comfy.pid}/task").iterdir()}
             comfy.stop(signal.SIGKILL)
             left = {s.name: s for s in comfy.open_slots()}
+            self.assertIn(left[JOB].metrics["thread.id"], threads - {comfy.pid})
+            self.assertEqual((left[JOB].metrics["queue.item"], "queue.item" in left[WAIT].metrics), (0, False))
             self.assertEqual(left[JOB].meta["prompt.id"], prompt_id)
             self.assertRegex(left[JOB].resource, r"^StandinOut [0-9a-f]{8}$")
             self.assertEqual(left[WAIT].meta["prompt.id"], queued)

@@ -7,8 +7,10 @@ import contextlib
 import contextvars
 import gc
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import tracemalloc
 import unittest
@@ -274,6 +276,21 @@ class Identity(Case):
         self.assertNotIn("sample_rate", attrs)
         self.assertNotIn("k" * 32, str(attrs))
         self.assertIn("DD_TRACE_SAMPLE_RATE: not a number from 0 to 1", _comfymon.warnings())
+
+    def test_the_life_it_belongs_to_is_in_the_ring_whatever_else_is_long(self) -> None:
+        life = "4711-3-00c0ffee"
+        wrong = ("4711-3-XYZ", "a" * 64, "../../etc")
+        for key in ("COMFYMON_LIFE", "DD_TAGS"):
+            self.addCleanup(os.environ.pop, key)
+        os.environ["DD_TAGS"] = "key:" + "v" * 4000
+        for value in (life, *wrong):
+            os.environ["COMFYMON_LIFE"] = value
+            _comfymon.stop(0)
+            folder = tempfile.mkdtemp(prefix="comfymon-")
+            self.addCleanup(shutil.rmtree, folder, True)
+            _comfymon.start(run_dir=folder, sender=False)
+            self.assertEqual(only(rings(folder)).attrs().get("life"), None if value in wrong else value)
+            self.assertEqual("COMFYMON_LIFE: not the id of a life" in _comfymon.warnings(), value in wrong)
 
     def test_it_can_be_switched_off(self) -> None:
         os.environ["DD_TRACE_ENABLED"] = "false"
