@@ -73,6 +73,7 @@ put_box(struct outbuf *b, const struct blackbox *x, const char *id, char *text)
 	put_str(b, "id", id);
 	put_u64(b, "time_ns", x->time_real_ns);
 	put_u64(b, "pid", (uint64_t)x->pid);
+	put_str(b, "life", x->life);
 	put_str(b, "verdict", cause_name(x->death.cause));
 	put_str(b, "certainty", certainty_name(x->death.certainty));
 	put_number_or_null(b, "signal", x->death.signal);
@@ -124,8 +125,8 @@ prune(const char *dir)
 	free(names);
 }
 
-static void
-name_it(const struct blackbox *x, char *id, size_t cap)
+void
+blackbox_id(const struct blackbox *x, char *id, size_t cap)
 {
 	time_t seconds = (time_t)(x->time_real_ns / NS_PER_S);
 	char when[32] = "";
@@ -138,7 +139,7 @@ name_it(const struct blackbox *x, char *id, size_t cap)
 }
 
 enum err
-blackbox_write(const char *data_dir, const struct blackbox *x, char *id, size_t cap)
+blackbox_write(const char *data_dir, const struct blackbox *x, const char *id)
 {
 	struct outbuf b = { 0 };
 	char dir[512], path[600], name[96];
@@ -148,7 +149,6 @@ blackbox_write(const char *data_dir, const struct blackbox *x, char *id, size_t 
 	if (e == E_OK)
 		e = dir_prepare(dir);
 	if (e == E_OK) {
-		name_it(x, id, cap);
 		snprintf(name, sizeof name, "%.80s.json", id);
 		e = path_join(path, sizeof path, dir, name);
 	}

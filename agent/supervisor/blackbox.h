@@ -26,6 +26,7 @@ struct blackbox {
 	struct death death;
 	struct evidence evidence;
 	pid_t pid;
+	const char *life;
 	uint64_t time_real_ns, mono_ns, uptime_ms;
 	const char *method, *method_why; /* how the limit was enforced */
 	uint64_t host_total_bytes, host_available_bytes;
@@ -39,6 +40,7 @@ struct blackbox {
 
 void blackbox_sample(struct blackbox *b, uint64_t mono_ns, uint64_t bytes);
 
-/* Write it, id[] becomes its name; older ones beyond BLACKBOX_KEEP are removed. */
-MUST_CHECK enum err blackbox_write(
-    const char *data_dir, const struct blackbox *b, char *id, size_t cap);
+/* Its name, from its time and pid. */
+void blackbox_id(const struct blackbox *b, char *id, size_t cap);
+/* Write it; older ones beyond BLACKBOX_KEEP are removed. */
+MUST_CHECK enum err blackbox_write(const char *data_dir, const struct blackbox *b, const char *id);

@@ -22,7 +22,14 @@ static const char *const names[CAUSE_COUNT] = {
 	[CAUSE_PORT_IN_USE] = "port_in_use",
 	[CAUSE_MANAGER_RESTART] = "manager_restart",
 	[CAUSE_STOPPED] = "stopped",
+	[CAUSE_ZOMBIE] = "zombie",
+	[CAUSE_HANG] = "hang",
+	[CAUSE_CUDA_POISONED] = "cuda_poisoned",
+	[CAUSE_LIMIT_SOFT] = "limit_soft",
+	[CAUSE_LOST] = "lost",
 };
+
+static const char *const degrees[] = { "certain", "likely", "unsure" };
 
 static void say(struct death *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -142,20 +149,34 @@ by_exit(struct death *d, const struct evidence *e)
 	}
 }
 
+/* We ended it on purpose: how it took that is no verdict. */
+static void
+on_purpose(struct death *d, const struct evidence *e)
+{
+	if (e->asked == ASKED_STOP) {
+		decide(d, CAUSE_STOPPED, CERTAIN);
+		say(d, "it was told to stop");
+	} else {
+		decide(d, e->order, CERTAIN);
+		say(d, "%s", e->order_text);
+	}
+	/* ComfyUI aborts when SIGINT meets torch at work: still our stop, no crash. */
+	if (d->signal > 0)
+		say(d, "we ended it: signal %d (SIG%s)", d->signal, sigabbrev_np(d->signal));
+	else
+		say(d, "we ended it: exit code %d", d->exit_code);
+	if (e->asked == ASKED_ORDER)
+		say_memory(d, e);
+}
+
 void
 death_of(const struct evidence *e, struct death *d)
 {
 	memset(d, 0, sizeof *d);
 	d->signal = WIFSIGNALED(e->status) ? WTERMSIG(e->status) : -1;
 	d->exit_code = WIFEXITED(e->status) ? WEXITSTATUS(e->status) : -1;
-	if (e->asked == ASKED_STOP) {
-		/* ComfyUI aborts when SIGINT meets torch at work: still our stop, no crash. */
-		decide(d, CAUSE_STOPPED, CERTAIN);
-		say(d, "it was told to stop");
-		if (d->signal > 0)
-			say(d, "ended by signal %d (SIG%s)", d->signal, sigabbrev_np(d->signal));
-		else
-			say(d, "exit code %d", d->exit_code);
+	if (e->asked == ASKED_STOP || e->asked == ASKED_ORDER) {
+		on_purpose(d, e);
 	} else if (d->signal > 0) {
 		by_signal(d, e);
 	} else {
@@ -169,14 +190,37 @@ cause_name(enum cause v)
 	return (unsigned)v < CAUSE_COUNT ? names[v] : "unknown";
 }
 
+bool
+cause_from_name(const char *name, enum cause *out)
+{
+	for (unsigned i = 0; i < CAUSE_COUNT; i++)
+		if (strcmp(names[i], name) == 0) {
+			*out = (enum cause)i;
+			return true;
+		}
+	return false;
+}
+
 const char *
 certainty_name(enum certainty c)
 {
-	return c == CERTAIN ? "certain" : c == LIKELY ? "likely" : "unsure";
+	return degrees[(unsigned)c <= UNSURE ? c : UNSURE];
+}
+
+bool
+certainty_from_name(const char *name, enum certainty *out)
+{
+	for (unsigned i = 0; i <= UNSURE; i++)
+		if (strcmp(degrees[i], name) == 0) {
+			*out = (enum certainty)i;
+			return true;
+		}
+	return false;
 }
 
 bool
 cause_is_failure(enum cause v)
 {
-	return v != CAUSE_EXIT_CLEAN && v != CAUSE_STOPPED && v != CAUSE_MANAGER_RESTART;
+	return v != CAUSE_EXIT_CLEAN && v != CAUSE_STOPPED && v != CAUSE_MANAGER_RESTART &&
+	       v != CAUSE_LIMIT_SOFT;
 }

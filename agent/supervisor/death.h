@@ -23,16 +23,26 @@ enum cause {
 	CAUSE_PORT_IN_USE,
 	CAUSE_MANAGER_RESTART,
 	CAUSE_STOPPED,
+	CAUSE_ZOMBIE,        /* its worker was dead, the collector asked for a restart */
+	CAUSE_HANG,          /* no answer or no progress, likewise */
+	CAUSE_CUDA_POISONED, /* its device failed job after job, likewise */
+	CAUSE_LIMIT_SOFT,    /* over the soft limit, ended between two jobs */
+	CAUSE_LOST,          /* nobody was there who could have seen it */
 	CAUSE_COUNT
 };
 
 enum certainty { CERTAIN, LIKELY, UNSURE };
 
-enum asked { ASKED_NOTHING, ASKED_STOP, ASKED_LIMIT };
+enum asked { ASKED_NOTHING, ASKED_STOP, ASKED_LIMIT, ASKED_ORDER };
+
+#define DEATH_LINES      8
+#define DEATH_LINE_BYTES 128
 
 struct evidence {
-	int status;                /* of waitpid */
-	enum asked asked;          /* what we did to it */
+	int status;       /* of waitpid */
+	enum asked asked; /* what we did to it */
+	enum cause order; /* ASKED_ORDER: what for, and in whose words */
+	char order_text[DEATH_LINE_BYTES];
 	bool has_cgroup;           /* the next one was readable */
 	uint64_t cgroup_oom_kills; /* rise of its cgroup's counter */
 	uint64_t host_oom_kills;   /* rise of the host's counter (/proc/vmstat) */
@@ -41,9 +51,6 @@ struct evidence {
 	bool port_line;            /* the last lines speak of an address in use */
 	uint64_t limit_bytes, last_bytes, peak_bytes; /* 0 unknown */
 };
-
-#define DEATH_LINES      6
-#define DEATH_LINE_BYTES 128
 
 struct death {
 	enum cause cause;
@@ -55,6 +62,9 @@ struct death {
 
 void death_of(const struct evidence *e, struct death *out);
 const char *cause_name(enum cause v);
+/* False: no cause has this name, *out is as it was. */
+bool cause_from_name(const char *name, enum cause *out);
 const char *certainty_name(enum certainty c);
+bool certainty_from_name(const char *name, enum certainty *out);
 /* It did not end as somebody wanted it to. */
 bool cause_is_failure(enum cause v);

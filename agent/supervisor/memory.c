@@ -50,6 +50,20 @@ memory_of(pid_t pid, uint64_t *rss_bytes, uint64_t *swap_bytes)
 	return true;
 }
 
+uint64_t
+process_start_ticks(pid_t pid)
+{
+	char path[64], text[1024];
+	const char *at;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	if (!slurp(path, text, sizeof text) || (at = strrchr(text, ')')) == NULL)
+		return 0;
+	for (int field = 3; field <= 22 && at != NULL; field++)
+		at = strchr(at + 1, ' ');
+	return at != NULL ? strtoull(at + 1, NULL, 10) : 0;
+}
+
 struct link {
 	pid_t pid, parent;
 };

@@ -9,6 +9,9 @@
 
 #include "agent/base/clock.h"
 
+#define LEFT_MS  20 /* a grandchild that never stops writing must not hold the verdict back */
+#define STILL_MS 50
+
 void
 tail_add(struct tail *t, const char *p, size_t n)
 {
@@ -130,22 +133,30 @@ output_move(struct output *o, const struct pollfd *fds)
 	}
 }
 
-void
-output_drain(struct output *o, int wait_ms)
+/* Until nothing moves for still_ms, nobody writes any more, or the time is over. */
+static void
+move_until(struct output *o, uint64_t end_ns, int still_ms)
 {
-	uint64_t end = clock_mono_ns() + (uint64_t)wait_ms * NS_PER_MS, now;
+	struct pollfd fds[OUTPUT_STREAMS];
 
-	while ((now = clock_mono_ns()) < end) {
-		struct pollfd fds[OUTPUT_STREAMS];
-		int left = (int)((end - now) / NS_PER_MS);
-
-		if (o->streams[0].from < 0 && o->streams[1].from < 0)
-			break;
+	while ((o->streams[0].from >= 0 || o->streams[1].from >= 0) && clock_mono_ns() < end_ns) {
 		output_poll(o, fds);
-		if (poll(fds, OUTPUT_STREAMS, left < 50 ? left : 50) <= 0)
+		if (poll(fds, OUTPUT_STREAMS, still_ms) <= 0)
 			break; /* a grandchild may hold the pipe open for ever */
 		output_move(o, fds);
 	}
+}
+
+void
+output_take_left(struct output *o)
+{
+	move_until(o, clock_mono_ns() + LEFT_MS * NS_PER_MS, 0);
+}
+
+void
+output_drain(struct output *o, int wait_ms)
+{
+	move_until(o, clock_mono_ns() + (uint64_t)wait_ms * NS_PER_MS, STILL_MS);
 	for (int i = 0; i < OUTPUT_STREAMS; i++)
 		end_stream(&o->streams[i]);
 }

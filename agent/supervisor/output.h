@@ -42,5 +42,7 @@ void output_add(struct output *o, int from, int to);
 /* Fill fds[0..OUTPUT_STREAMS) for poll, and move bytes after it. */
 void output_poll(const struct output *o, struct pollfd *fds);
 void output_move(struct output *o, const struct pollfd *fds);
-/* The process has ended: take what is left in the pipes, for at most wait_ms, and close. */
+/* The process has ended: take what it left in the pipes as far as that goes without waiting. */
+void output_take_left(struct output *o);
+/* Take the rest of those that it leaves behind, for at most wait_ms, and close. */
 void output_drain(struct output *o, int wait_ms);

@@ -6,6 +6,7 @@
 #include "agent/supervisor/blackbox.h"
 #include "agent/supervisor/cgroup.h"
 #include "agent/supervisor/child.h"
+#include "agent/supervisor/exits.h"
 #include "agent/supervisor/output.h"
 #include "agent/supervisor/run.h"
 
@@ -17,6 +18,9 @@ struct run {
 
 	/* the command */
 	struct child child; /* pid 0: it does not run */
+	char life[LIFE_BYTES];
+	uint64_t start_ticks;
+	bool order_refused; /* and said so */
 	struct output out;
 	uint64_t started_ns, restart_ns; /* restart_ns: when it starts again, 0 not */
 	enum asked asked;
@@ -27,7 +31,7 @@ struct run {
 	struct cgroup group;
 	const char *method; /* cgroup1, cgroup2, watch, none */
 	char why[CGROUP_WHY_BYTES];
-	uint64_t sample_ns, cgroup_oom_kills, host_oom_kills;
+	uint64_t sample_ns, order_ns, cgroup_oom_kills, host_oom_kills;
 	unsigned samples;
 	uint64_t others_bytes; /* of its children, at the last walk */
 	int kernel_log;        /* /dev/kmsg at its end, -1 */
@@ -47,9 +51,15 @@ struct run {
 	int code;
 };
 
+/* ending.c */
+void life_ended(struct run *r, int status);
+
 /* life.c */
 void life_start(struct run *r);
-void life_ended(struct run *r, int status);
+void life_finish(struct run *r, int code);
+uint32_t life_chance(void);
+/* Is it to be restarted, as the collector sees it? Each second. */
+void life_look_for_order(struct run *r);
 /* Begin to stop it; a second time without patience. */
 void life_stop(struct run *r);
 void life_drained(struct run *r);

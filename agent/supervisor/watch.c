@@ -44,7 +44,7 @@ watch_begin(struct run *r)
 
 	r->samples = 0;
 	r->others_bytes = 0;
-	r->sample_ns = 0;
+	r->sample_ns = r->order_ns = 0;
 	memset(r->box, 0, sizeof *r->box);
 	r->host_oom_kills = memory_host_oom_kills();
 	r->cgroup_oom_kills = cgroup_usage(&r->group, &u) == E_OK ? u.oom_kills : 0;
@@ -65,6 +65,10 @@ watch_sample(struct run *r, uint64_t now_ns)
 	bool fast;
 
 	r->sample_ns = now_ns + SLOW_NS;
+	if (now_ns >= r->order_ns) {
+		r->order_ns = now_ns + SLOW_NS;
+		life_look_for_order(r);
+	}
 	if (!memory_of(r->child.pid, &rss, &swap) || rss == 0) /* a corpse has none */
 		return;
 	fast = is_watched(r) && e->last_bytes > r->o->limit_bytes / 10 * 7;

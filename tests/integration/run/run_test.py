@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -94,6 +95,19 @@ class Supervised(unittest.TestCase):
     def box(self) -> Dict[str, Any]:
         files = sorted((self.base / "data/deaths").glob("*.json"))
         return dict(json.loads(files[-1].read_text()))
+
+
+    def exits(self) -> List[Dict[str, str]]:
+        """Oldest first: the lines that the agent reads."""
+        file = self.base / "data/exits"
+        return [dict(pair.split("=", 1) for pair in line.split()[1:])
+                for line in (file.read_text().splitlines() if file.exists() else [])]
+
+    def order(self, life: str, text: str) -> None:
+        """As the collector gives one: whole or absent."""
+        temporary = self.base / "order"
+        temporary.write_text(text)
+        temporary.rename(self.base / "run" / f"order-{life}")
 
 
 class PassesThrough(Supervised):
@@ -204,6 +218,108 @@ class Verdicts(Supervised):
             done = subprocess.run([str(binary()), "death", identity], env=self.env, capture_output=True, timeout=20,
                                   check=False)
             self.assertEqual(done.returncode, 1)
+
+
+class Exits(Supervised):
+    """One line for each life, before anything slower is written."""
+
+    def test_each_life_has_its_name_and_its_line(self) -> None:
+        self.env["COMFYMON_CRASH_LIMIT"] = "2"
+        out = self.run_it("sh", "-c", "echo $COMFYMON_LIFE $$; exit 3", options=("--no-agent",)).stdout.decode()
+        lives = [line.split() for line in out.splitlines()]
+        self.assertEqual(len({life for life, _ in lives}), 2)
+        for life, _ in lives:
+            self.assertRegex(life, r"^[0-9]+-[12]-[0-9a-f]{8}$")
+        self.assertEqual([[e["life"], e["pid"]] for e in self.exits()], lives)
+        self.assertEqual([(e["verdict"], e["certainty"], e["exit"], e["signal"], e["restarted"]) for e in self.exits()],
+                         [("exit_error", "certain", "3", "-1", "1"), ("exit_error", "certain", "3", "-1", "0")])
+        self.assertEqual([e["death"] for e in self.exits()], [d["id"] for d in reversed(self.deaths())])
+        self.assertEqual([e["life"] for e in self.exits()], [d["life"] for d in reversed(self.deaths())])
+        self.assertTrue(all(int(e["ticks"]) > 0 for e in self.exits()))
+
+    def test_a_grandchild_that_keeps_the_pipe_open_does_not_hold_the_line_back(self) -> None:
+        """It writes without end in a session of its own, so that nothing ends it but this test."""
+        script = "setsid yes x & echo $!; sleep 1; kill -KILL $$"
+        process = self.start("sh", "-c", script)
+        holder = int(self.line())
+        assert process.stdout is not None
+        waste = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
+        try:
+            self.assertEqual(process.wait(20), 128 + signal.SIGKILL)
+            self.assertEqual(self.exits()[0]["verdict"], "killed")
+            line, box = self.base / "data/exits", next((self.base / "data/deaths").glob("*.json"))
+            self.assertLess(line.stat().st_mtime_ns, box.stat().st_mtime_ns)
+        finally:
+            with contextlib.suppress(ProcessLookupError):   # it ends of the pipe that we closed
+                os.kill(holder, signal.SIGKILL)
+            waste.wait(10)
+
+    def test_the_line_is_written_where_no_black_box_can_be(self) -> None:
+        (self.base / "data").mkdir(mode=0o700)
+        (self.base / "data/deaths").write_text("in the way")
+        self.assertEqual(self.run_it("sh", "-c", "exit 3").returncode, 3)
+        self.assertEqual(self.exits()[0]["exit"], "3")
+
+
+class Orders(Supervised):
+    """The collector asks for a restart; the parent obeys for its own life alone."""
+
+    POLITE = ("import os, time\nprint(os.environ['COMFYMON_LIFE'], flush=True)\n"
+              "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('bye', flush=True)")
+
+    def test_an_order_ends_it_and_the_policy_starts_it_again(self) -> None:
+        process = self.start(PYTHON, "-c", self.POLITE, options=("--no-agent",))
+        life = self.line()
+        self.order(life, "why=zombie detail=thread 4711 has gone\n")
+        self.assertEqual(self.line(), "bye")
+        other = self.line()
+        self.assertNotEqual(other, life)
+        newest = self.deaths()[0]
+        self.assertEqual((newest["verdict"], newest["exit_code"], newest["restarted"]), ("zombie", 0, True))
+        self.assertEqual(newest["evidence"][0], "zombie: thread 4711 has gone")
+        self.assertEqual((self.exits()[0]["life"], self.exits()[0]["verdict"]), (life, "zombie"))
+        self.assertFalse((self.base / "run" / f"order-{life}").exists())
+        process.terminate()
+        self.assertEqual(process.wait(10), 0)
+        self.assertEqual(self.deaths()[0]["verdict"], "stopped")
+
+    def test_who_is_deaf_to_it_is_killed_after_the_grace(self) -> None:
+        self.env["COMFYMON_GRACE"] = "300ms"
+        deaf = ("import os, signal, time; signal.signal(2, signal.SIG_IGN);"
+                "print(os.environ['COMFYMON_LIFE'], flush=True); time.sleep(60)")
+        process = self.start(PYTHON, "-c", deaf)
+        self.order(self.line(), "why=no_progress detail=\n")
+        self.assertEqual(process.wait(10), 128 + signal.SIGKILL)
+        newest = self.deaths()[0]
+        self.assertEqual((newest["verdict"], newest["signal"], newest["restarted"]), ("hang", 9, False))
+
+    def test_an_order_for_somebody_else_or_of_nonsense_is_not_obeyed(self) -> None:
+        process = self.start(PYTHON, "-c", self.POLITE)
+        life = self.line()
+        self.order("1-1-aa", "why=zombie detail=\n")
+        self.order(life, "why=because detail=\n")
+        wait_until(lambda: not (self.base / "run" / f"order-{life}").exists(), 5, "the nonsense to be removed")
+        time.sleep(1.2)
+        self.assertIsNone(process.poll())
+        self.assertTrue((self.base / "run/order-1-1-aa").exists())
+        process.terminate()
+        self.assertEqual(self.line(), "bye")
+        process.wait(10)
+        assert process.stderr is not None
+        self.assertIn(b"order_refused", process.stderr.read())
+
+    def test_a_stop_during_an_order_ends_us_with_the_orders_verdict(self) -> None:
+        self.env["COMFYMON_GRACE"] = "1500ms"
+        deaf = ("import os, signal, time; signal.signal(2, signal.SIG_IGN);"
+                "print(os.environ['COMFYMON_LIFE'], flush=True); time.sleep(60)")
+        process = self.start(PYTHON, "-c", deaf, options=("--no-agent",))
+        life = self.line()
+        self.order(life, "why=http_silent detail=\n")
+        wait_until(lambda: not (self.base / "run" / f"order-{life}").exists(), 5, "the order to be taken")
+        process.terminate()
+        self.assertEqual(process.wait(10), 128 + signal.SIGKILL)
+        newest = self.deaths()[0]
+        self.assertEqual((newest["verdict"], newest["restarted"]), ("hang", False))
 
 
 class MemoryLimit(Supervised):

@@ -31,6 +31,10 @@ TEST(names_a_cause_for_every_kind_of_end)
 		{ { .status = BY_SIGNAL(SIGBUS) | 0x80 }, CAUSE_CRASH_SEGV, CERTAIN }, /* core */
 		{ { .status = BY_SIGNAL(SIGABRT) }, CAUSE_CRASH_ABORT, CERTAIN },
 		{ { .status = BY_SIGNAL(SIGABRT), .asked = ASKED_STOP }, CAUSE_STOPPED, CERTAIN },
+		{ { .status = BY_SIGNAL(SIGKILL), .asked = ASKED_ORDER, .order = CAUSE_HANG },
+		    CAUSE_HANG, CERTAIN },
+		{ { .status = BY_EXIT(0), .asked = ASKED_ORDER, .order = CAUSE_ZOMBIE },
+		    CAUSE_ZOMBIE, CERTAIN },
 		{ { .status = BY_EXIT(0) }, CAUSE_EXIT_CLEAN, CERTAIN },
 		{ { .status = BY_EXIT(0), .reboot_file = true }, CAUSE_MANAGER_RESTART, CERTAIN },
 		{ { .status = BY_EXIT(1) }, CAUSE_EXIT_ERROR, CERTAIN },
@@ -63,11 +67,25 @@ TEST(says_the_memory_beside_a_kill)
 	CHECK_STR(d.text[d.lines - 1], "memory limit 2048 MiB, last seen 2000 MiB, peak 2047 MiB");
 }
 
+TEST(says_in_the_orders_words_why_it_was_ended)
+{
+	struct evidence e = { .status = SIGKILL,
+		.asked = ASKED_ORDER,
+		.order = CAUSE_ZOMBIE,
+		.order_text = "zombie: thread 4711 has gone" };
+	struct death d;
+
+	death_of(&e, &d);
+	CHECK_STR(d.text[0], "zombie: thread 4711 has gone");
+	CHECK_STR(d.text[1], "we ended it: signal 9 (SIGKILL)");
+}
+
 TEST(calls_a_failure_only_what_nobody_wanted)
 {
 	for (int c = 0; c < CAUSE_COUNT; c++)
 		CHECK_EQ(cause_is_failure((enum cause)c),
-		    c != CAUSE_EXIT_CLEAN && c != CAUSE_STOPPED && c != CAUSE_MANAGER_RESTART);
+		    c != CAUSE_EXIT_CLEAN && c != CAUSE_STOPPED && c != CAUSE_MANAGER_RESTART &&
+			c != CAUSE_LIMIT_SOFT);
 }
 
 int
@@ -75,6 +93,7 @@ main(void)
 {
 	RUN(names_a_cause_for_every_kind_of_end);
 	RUN(says_the_memory_beside_a_kill);
+	RUN(says_in_the_orders_words_why_it_was_ended);
 	RUN(calls_a_failure_only_what_nobody_wanted);
 	return t_done();
 }
