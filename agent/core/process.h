@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include "agent/core/memory.h"
 #include "agent/core/store.h"
 
 struct processor;
@@ -46,6 +47,7 @@ struct processor_options {
 	uint32_t partial_spans;                         /* 300 */
 	processor_seen_fn seen;                         /* NULL: nobody */
 	void *seen_ctx;
+	const struct memory_watch *memory; /* NULL: nobody samples; borrowed */
 	bool forward_rejected; /* rejected traces are sent with priority -1 (destination is an
 				  agent) */
 };

@@ -47,12 +47,12 @@ span_seen_text(const struct span_seen *s, uint32_t id, uint32_t *n)
 
 /* A record that is new: whoever follows the jobs hears of it. */
 static void
-tell_seen(const struct processor *p, const struct probe *probe, const struct wire_span *s,
-    bool open, int64_t offset_ns)
+tell_seen(const struct processor *p, const struct probe *probe, enum span_kind kind,
+    const struct wire_span *s, bool open, int64_t offset_ns)
 {
-	enum span_kind kind = dict_kind(&probe->dict, s->name);
-
-	if (kind != SPAN_PLAIN && p->o.seen != NULL)
+	if (kind == SPAN_WORKFLOW)
+		peak_job(p, probe, s, open);
+	if (p->o.seen != NULL)
 		p->o.seen(p->o.seen_ctx, &(struct span_seen){ .probe = probe->id,
 					     .kind = kind,
 					     .open = open,
@@ -65,6 +65,7 @@ static enum err
 feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b)
 {
 	int64_t offset_ns = (int64_t)(b->real_ns - b->mono_ns);
+	uint8_t room[FRAME_RECORD_MAX_BYTES];
 	struct wire_error err;
 	struct wire_span s;
 
@@ -72,6 +73,7 @@ feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b)
 		const uint8_t *rec = b->records + at;
 		uint16_t type = wire_get16(rec + 12);
 		const struct trace *fresh = NULL;
+		enum span_kind kind = SPAN_PLAIN;
 		enum err e = E_OK;
 
 		length = wire_get32(rec + 8);
@@ -80,12 +82,16 @@ feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b)
 		else if (type != EVENT_SPAN && type != EVENT_OPEN)
 			p->stats.unknown_records += event_find(type) == NULL;
 		else if (wire_span_get(rec + RECORD_HEADER_BYTES, length - RECORD_HEADER_BYTES, &s,
-			     &err) == 0)
+			     &err) == 0) {
+			kind = dict_kind(&probe->dict, s.name);
+			if (type == EVENT_SPAN && (kind == SPAN_WORKFLOW || kind == SPAN_NODE))
+				rec = peak_add(p, probe, rec, &s, room);
 			e = feed_record(p, probe, rec, &s, offset_ns, &fresh);
+		}
 		if (e != E_OK)
 			return e;
-		if (fresh != NULL)
-			tell_seen(p, probe, &s, type == EVENT_OPEN, fresh->offset_ns);
+		if (fresh != NULL && kind != SPAN_PLAIN)
+			tell_seen(p, probe, kind, &s, type == EVENT_OPEN, fresh->offset_ns);
 	}
 	return E_OK;
 }
@@ -165,8 +171,12 @@ restore_trace(struct processor *p, struct probe *probe, const struct wire_trace 
 
 		if ((type == EVENT_SPAN || type == EVENT_OPEN) &&
 		    wire_span_get(rec + RECORD_HEADER_BYTES,
-			wire_get32(rec + 8) - RECORD_HEADER_BYTES, &s, &err) == 0)
+			wire_get32(rec + 8) - RECORD_HEADER_BYTES, &s, &err) == 0) {
 			e = feed_record(p, probe, rec, &s, w->offset_ns, &fresh);
+			if (e == E_OK && fresh != NULL &&
+			    dict_kind(&probe->dict, s.name) == SPAN_WORKFLOW)
+				peak_job(p, probe, &s, type == EVENT_OPEN);
+		}
 	}
 	t = trace_find(p, probe, w->trace_hi, w->trace_lo);
 	if (e == E_OK && t != NULL)

@@ -16,8 +16,8 @@
 #define CHUNK_TARGET_BYTES (256u * 1024) /* a chunk is closed at about this size */
 #define DICT_IDS_MAX       (256u * 1024) /* highest string id of a probe */
 #define DICT_BYTES_MAX     (8u * 1024 * 1024)
-#define DICT_OWN           0x0fffff00u /* ids from here on are ours, see lost.c */
-#define DICT_OWN_COUNT     8u
+#define DICT_OWN           0x0fffff00u /* ids from here on are ours, see lost.c and peak.c */
+#define DICT_OWN_COUNT     24u
 #define SEGMENTS_MAX       64u /* of a probe; then one replaces them */
 #define LINGER_NS          1000000000ull
 
@@ -106,6 +106,7 @@ struct hooks; /* hooks.c */
 struct probe {
 	struct probe *next;
 	int64_t id;
+	uint64_t pid, start_ticks; /* 0: it never said */
 	struct dict dict;
 	struct sampler *sampler;
 	struct hooks *hooks;             /* NULL: nothing was told */
@@ -206,6 +207,13 @@ MUST_CHECK enum err segment_add(struct probe *probe, int64_t id);
 void segment_commit(struct processor *p, struct probe *probe);
 /* lost.c */
 MUST_CHECK enum err lost_close(struct processor *p, struct probe *probe);
+/* peak.c: a job begins or ends. */
+void peak_job(
+    const struct processor *p, const struct probe *probe, const struct wire_span *s, bool open);
+/* The record of a job or node that ended, with its peaks: made in room (FRAME_RECORD_MAX_BYTES)
+ * and *s with it, or rec itself where nothing is known. */
+const uint8_t *peak_add(const struct processor *p, struct probe *probe, const uint8_t *rec,
+    struct wire_span *s, uint8_t *room);
 /* probes.c */
 struct probe *probe_find(struct processor *p, int64_t id);
 MUST_CHECK enum err probe_get(struct processor *p, int64_t id, struct probe **out);

@@ -107,6 +107,8 @@ processor_probe(struct processor *p, const struct probe_row *row)
 
 	if (e != E_OK)
 		return e;
+	probe->pid = row->pid;
+	probe->start_ticks = row->start_ticks;
 	if (row->mono_ns > probe->end_mono_ns)
 		probe->end_mono_ns = row->mono_ns;
 	/* The same identity again keeps the limiter's memory. */
