@@ -3,8 +3,7 @@
  * or 2, below the one that we are in.  Main thread; small reads and writes on a
  * kernel file system.
  *
- * Source of the formats: kernel documentation, cgroup-v2.rst, cgroup-v1/memory.rst,
- * proc(5) for mountinfo and cgroup.
+ * Source of the formats: kernel documentation, cgroup-v2.rst, cgroup-v1/memory.rst.
  */
 #pragma once
 
@@ -12,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/base/cgroup.h"
 #include "agent/base/err.h"
 
 #define CGROUP_WHY_BYTES 200
@@ -28,14 +28,6 @@ struct cgroup_usage {
 	uint64_t oom_kills;
 	bool has_oom_kills;
 };
-
-/*
- * Where memory of this process is accounted: `mountinfo` and `cgroups` are the
- * texts of /proc/self/mountinfo and /proc/self/cgroup.  Pure.  E_NOTFOUND: no
- * memory controller is mounted, or dir does not hold the path.
- */
-MUST_CHECK enum err cgroup_find(
-    const char *mountinfo, const char *cgroups, int version, char *dir, size_t cap);
 
 /*
  * Make "comfymon-run-PID" with the limit (RAM and swap together).  With
