@@ -25,17 +25,6 @@
 #define WAKE_TRIES    100
 #define EXPANSION_DEF (4 * 16)
 
-static uint64_t
-next_random(struct exporter *e)
-{
-	/* splitmix64: jitter needs spread, not secrecy */
-	uint64_t z = (e->random += 0x9e3779b97f4a7c15u);
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
 /* How long the line rests after this outcome, in ms; 0 for none. */
 static uint64_t
 rest_ms(struct exporter *e, const struct line *l, enum verdict v, const struct outcome *o)
@@ -49,7 +38,7 @@ rest_ms(struct exporter *e, const struct line *l, enum verdict v, const struct o
 	if (o->retry_after[0] != '\0' &&
 	    retry_after_ms(o->retry_after, (int64_t)(clock_real_ns() / NS_PER_S), &ms) && ms > 0)
 		return ms;
-	return backoff_ms(l->failures + 1, next_random(e));
+	return backoff_ms(l->failures + 1, random_next(&e->random));
 }
 
 /* The result of one lease that was in the body. */

@@ -1,6 +1,6 @@
 /*
  * http.c - a body to a Datadog agent: /v0.4/traces over TCP or a Unix socket.
- * Exporter's thread.  Only this file and exporter.c know libcurl.
+ * Exporter's thread.  Only this file, exporter.c and webhook.c know libcurl.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,43 +12,8 @@
 #define CEILING            60 /* times the stall limit: a request ends in any case */
 #define REPLY_END_BYTES    (16u * REPLY_MAX_BYTES) /* no agent's reply is that large */
 
-static size_t
-take_body(char *data, size_t size, size_t n, void *ctx)
-{
-	struct line *l = ctx;
-	size_t room = l->reply.n < REPLY_MAX_BYTES ? REPLY_MAX_BYTES - l->reply.n : 0;
-
-	n *= size;
-	l->reply_bytes += n;
-	outbuf_put(&l->reply, data, n < room ? n : room);
-	return l->reply_bytes > REPLY_END_BYTES ? 0 : n;
-}
-
-static size_t
-take_header(char *data, size_t size, size_t n, void *ctx)
-{
-	static const char name[] = "Retry-After:";
-	struct line *l = ctx;
-	size_t bytes = size * n, skip = sizeof name - 1;
-
-	l->header_bytes += bytes;
-	if (l->header_bytes > HEADERS_MAX_BYTES) /* endless headers end the request */
-		return 0;
-	if (bytes > skip && strncasecmp(data, name, skip) == 0) {
-		size_t m = bytes - skip;
-
-		if (m >= sizeof l->retry_after)
-			m = sizeof l->retry_after - 1;
-		memcpy(l->retry_after, data + skip, m);
-		l->retry_after[m] = '\0';
-		l->retry_after[strcspn(l->retry_after, "\r\n")] = '\0';
-	}
-	return bytes;
-}
-
-/* Is the far end this host?  Such traffic has no business with a proxy. */
-static bool
-is_loopback(const char *url)
+bool
+http_is_loopback(const char *url)
 {
 	CURLU *u = curl_url();
 	char *host = NULL;
@@ -85,7 +50,7 @@ http_init(struct line *l)
 		while (n > 0 && url[n - 1] == '/')
 			n--;
 		snprintf(l->target, sizeof l->target, "%.*s/v0.4/traces", (int)n, url);
-		l->direct = is_loopback(l->target);
+		l->direct = http_is_loopback(l->target);
 	}
 	return E_OK;
 }
@@ -144,10 +109,10 @@ set_options(struct line *l)
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, l->headers);
 	curl_easy_setopt(e, CURLOPT_USERAGENT, "comfymon/" COMFYMON_VERSION);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, l->error);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_body);
-	curl_easy_setopt(e, CURLOPT_WRITEDATA, l);
-	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, take_header);
-	curl_easy_setopt(e, CURLOPT_HEADERDATA, l);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, reply_take_body);
+	curl_easy_setopt(e, CURLOPT_WRITEDATA, &l->reply);
+	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, reply_take_header);
+	curl_easy_setopt(e, CURLOPT_HEADERDATA, &l->reply);
 	curl_easy_setopt(e, CURLOPT_PRIVATE, l);
 }
 
@@ -156,9 +121,8 @@ http_begin(struct line *l, CURLM *multi)
 {
 	enum err rv;
 
-	outbuf_reset(&l->reply, REPLY_MAX_BYTES);
-	l->reply_bytes = l->header_bytes = 0;
-	l->retry_after[0] = l->error[0] = '\0';
+	reply_begin(&l->reply, REPLY_MAX_BYTES, REPLY_END_BYTES);
+	l->error[0] = '\0';
 	rv = set_headers(l);
 	if (rv != E_OK)
 		return rv;
@@ -172,7 +136,7 @@ http_moved(const struct line *l)
 	curl_off_t up = 0;
 
 	(void)curl_easy_getinfo(l->easy, CURLINFO_SIZE_UPLOAD_T, &up);
-	return (uint64_t)up + l->reply_bytes + l->header_bytes;
+	return (uint64_t)up + l->reply.body_bytes + l->reply.header_bytes;
 }
 
 void
@@ -185,15 +149,15 @@ http_end(struct line *l, CURLM *multi, CURLcode code, struct outcome *out)
 	out->error = "";
 	if (code != CURLE_OK)
 		out->error = l->error[0] != '\0' ? l->error : curl_easy_strerror(code);
-	if (l->reply_bytes > REPLY_END_BYTES || l->header_bytes > HEADERS_MAX_BYTES)
+	if (reply_endless(&l->reply))
 		out->error = "the reply does not end: it was cut off";
 	/* A refusal whose body broke off is a refusal all the same; a 2xx must be whole. */
 	if (code != CURLE_OK && (status < 400 || status > 599))
 		status = -(long)code;
 	out->status = (int)status;
-	out->body = (const char *)l->reply.p;
-	out->body_bytes = l->reply.n;
-	out->retry_after = l->retry_after;
+	out->body = (const char *)l->reply.body.p;
+	out->body_bytes = l->reply.body.n;
+	out->retry_after = l->reply.retry_after;
 }
 
 void
@@ -205,5 +169,5 @@ http_fini(struct line *l, CURLM *multi)
 	curl_slist_free_all(l->headers);
 	l->easy = NULL;
 	l->headers = NULL;
-	outbuf_free(&l->reply);
+	outbuf_free(&l->reply.body);
 }

@@ -14,10 +14,10 @@
 #include "agent/core/export.h"
 #include "agent/core/outbuf.h"
 #include "agent/core/spanview.h"
+#include "agent/exporter/reply.h"
 
-#define LINES_MAX         8u
-#define REPLY_MAX_BYTES   (64u * 1024) /* kept of a reply's body */
-#define HEADERS_MAX_BYTES (64u * 1024) /* taken of a reply's headers, trailers included */
+#define LINES_MAX       8u
+#define REPLY_MAX_BYTES (64u * 1024) /* kept of a reply's body */
 
 #define REQUEST_MAX_BYTES (8u << 20)
 /* 1, 2, 4 MB: 1.30, 1.28, 1.25 CPU seconds a million spans, 30, 32, 35 MB resident at the peak. */
@@ -68,9 +68,7 @@ struct line {
 	struct curl_slist *headers;
 	bool direct; /* loopback or a Unix socket: no proxy is asked */
 	char target[600], socket[300], error[CURL_ERROR_SIZE];
-	struct outbuf reply;
-	size_t reply_bytes, header_bytes; /* all that came, kept or not */
-	char retry_after[64];
+	struct reply reply;
 	/* file */
 	int fd;
 };
@@ -112,6 +110,8 @@ MUST_CHECK enum err http_begin(struct line *l, CURLM *multi);
 uint64_t http_moved(const struct line *l);
 void http_end(struct line *l, CURLM *multi, CURLcode code, struct outcome *out);
 void http_fini(struct line *l, CURLM *multi);
+/* Is the far end this host?  Such traffic has no business with a proxy. */
+bool http_is_loopback(const char *url);
 
 /* file.c: append l->body and sync, here and now. */
 void file_write(struct line *l, struct outcome *out);

@@ -64,17 +64,31 @@ verdict_hint(int status)
 }
 
 uint64_t
+backoff_up_to_ms(uint32_t attempt, uint64_t max_ms, uint64_t random)
+{
+	uint64_t top = BACKOFF_FIRST_MS;
+
+	for (uint32_t i = 1; i < attempt && top < max_ms; i++)
+		top *= 2;
+	if (top > max_ms)
+		top = max_ms;
+	return 50 + random % (top - 49);
+}
+
+uint64_t
 backoff_ms(uint32_t attempt, uint64_t random)
 {
-	uint64_t top = BACKOFF_MAX_MS;
+	return backoff_up_to_ms(attempt, BACKOFF_MAX_MS, random);
+}
 
-	if (attempt < 1)
-		attempt = 1;
-	if (attempt <= 6)
-		top = (uint64_t)BACKOFF_FIRST_MS << (attempt - 1);
-	if (top > BACKOFF_MAX_MS)
-		top = BACKOFF_MAX_MS;
-	return 50 + random % (top - 49);
+uint64_t
+random_next(uint64_t *state)
+{
+	uint64_t z = (*state += 0x9e3779b97f4a7c15u); /* splitmix64 */
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
 }
 
 bool

@@ -36,6 +36,10 @@ const char *verdict_hint(int status);
  * jitter over 1 s doubling to 60 s; `random` is any 64 random bits.  At least 50 ms.
  */
 uint64_t backoff_ms(uint32_t attempt, uint64_t random);
+/* The same with another longest one. */
+uint64_t backoff_up_to_ms(uint32_t attempt, uint64_t max_ms, uint64_t random);
+/* The next 64 random bits of a state: spread, not secrecy. */
+uint64_t random_next(uint64_t *state);
 
 /*
  * Value of Retry-After: seconds or an HTTP date against now (seconds since the

@@ -4,11 +4,7 @@
  * verdict.  Ways there: IPv6, a Unix socket, a proxy, and no proxy.
  */
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
@@ -17,123 +13,9 @@
 #include "agent/base/clock.h"
 #include "agent/core/export.h"
 #include "tests/t.h"
+#include "tests/unit/agent/exporter/far.h"
 
 #define TIMEOUT_MS 700
-
-/* What the far end does after it has read a request. */
-struct reply {
-	const char *name;
-	const char *head;   /* sent once */
-	const char *repeat; /* then this, until the peer goes or `limit` bytes are out */
-	size_t limit;
-	unsigned pause_ms; /* between two of them */
-	int kind;          /* of settlement wanted */
-	int status;        /* wanted; below 0: any failure of the transfer */
-};
-
-struct far {
-	const struct reply *reply;
-	int listener;
-	char request[4096];
-	size_t sent;
-	pthread_t thread;
-	char url[160];
-};
-
-/* The head and all of the body; the first bytes stay in f->request. */
-static void
-read_request(struct far *f, int fd)
-{
-	size_t n = 0, body;
-	char *end = NULL, *length;
-
-	memset(f->request, 0, sizeof f->request);
-	while (end == NULL && n < sizeof f->request - 1) {
-		ssize_t got = read(fd, f->request + n, sizeof f->request - 1 - n);
-
-		if (got <= 0)
-			return;
-		n += (size_t)got;
-		end = strstr(f->request, "\r\n\r\n");
-	}
-	length = strstr(f->request, "Content-Length: ");
-	if (end == NULL || length == NULL)
-		return;
-	body = strtoul(length + 16, NULL, 10);
-	for (n -= (size_t)(end + 4 - f->request); n < body;) {
-		char sink[4096];
-		ssize_t got = read(fd, sink, sizeof sink);
-
-		if (got <= 0)
-			return;
-		n += (size_t)got;
-	}
-}
-
-static void
-answer(struct far *f, int fd)
-{
-	const struct reply *r = f->reply;
-
-	f->sent = strlen(r->head);
-	if (send(fd, r->head, f->sent, MSG_NOSIGNAL) < 0)
-		return;
-	while (r->repeat != NULL && f->sent < r->limit) {
-		ssize_t m = send(fd, r->repeat, strlen(r->repeat), MSG_NOSIGNAL);
-
-		if (m <= 0)
-			return;
-		f->sent += (size_t)m;
-		if (r->pause_ms > 0)
-			usleep(r->pause_ms * 1000);
-	}
-}
-
-static void *
-serve(void *arg)
-{
-	struct far *f = arg;
-	struct pollfd p = { .fd = f->listener, .events = POLLIN };
-	int fd;
-
-	if (poll(&p, 1, 5000) != 1 || (fd = accept(f->listener, NULL, NULL)) < 0)
-		return NULL;
-	read_request(f, fd);
-	answer(f, fd);
-	close(fd);
-	return NULL;
-}
-
-static void
-listen_on(struct far *f, const void *address, socklen_t n, int family)
-{
-	f->listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (f->listener < 0 || bind(f->listener, address, n) != 0 || listen(f->listener, 4) != 0 ||
-	    pthread_create(&f->thread, NULL, serve, f) != 0) {
-		perror("the far end");
-		exit(2);
-	}
-}
-
-static void
-far_start(struct far *f, const struct reply *reply)
-{
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t n = sizeof a;
-
-	f->reply = reply;
-	listen_on(f, &a, sizeof a, AF_INET);
-	if (getsockname(f->listener, (struct sockaddr *)&a, &n) != 0)
-		exit(2);
-	snprintf(f->url, sizeof f->url, "http://127.0.0.1:%u", ntohs(a.sin_port));
-}
-
-static void
-far_stop(struct far *f)
-{
-	pthread_join(f->thread, NULL);
-	close(f->listener);
-}
 
 static void
 wake(void *ctx)
@@ -187,7 +69,7 @@ forget(struct export_result *r)
 
 #define OK "HTTP/1.1 200 OK\r\n"
 
-static const struct reply replies[] = {
+static const struct far_reply replies[] = {
 	{ "plain", OK "Content-Length: 2\r\n\r\nOK", NULL, 0, 0, SETTLE_SENT, 200 },
 	{ "no length, closed", OK "Connection: close\r\n\r\n{}", NULL, 0, 0, SETTLE_SENT, 200 },
 	{ "chunked", OK "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", NULL, 0, 0,
@@ -236,7 +118,7 @@ TEST(a_hostile_reply_costs_bounded_time_and_memory)
 
 	getrusage(RUSAGE_SELF, &before);
 	for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++) {
-		const struct reply *want = &replies[i];
+		const struct far_reply *want = &replies[i];
 		uint64_t began = clock_mono_ns();
 		struct destination_status s;
 		struct export_result r = { 0 };
@@ -267,7 +149,7 @@ TEST(a_hostile_reply_costs_bounded_time_and_memory)
 #endif
 }
 
-static const struct reply fine = { "fine", OK "Content-Length: 2\r\n\r\n{}", NULL, 0, 0,
+static const struct far_reply fine = { "fine", OK "Content-Length: 2\r\n\r\n{}", NULL, 0, 0,
 	SETTLE_SENT, 200 };
 
 TEST(delivers_over_ipv6)
