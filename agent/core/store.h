@@ -5,7 +5,8 @@
  *
  * What is in it: probes (who spoke, how far they are stored), raw batches (as
  * they came), segments (bundles of open traces), chunks (bundles ready to be
- * sent, and history), deliveries (chunk x destination), counters.
+ * sent, and history), deliveries (chunk x destination), counters, and the journal
+ * of jobs with what a webhook is still to be told.
  *
  * Every change happens between store_begin and store_commit; commit returns
  * only when the change is durable (power loss included, SQLite) or held (RAM).
@@ -30,6 +31,7 @@
 #include <stdint.h>
 
 #include "agent/base/err.h"
+#include "agent/core/job.h"
 #include "schema/wire.h"
 
 struct store; /* begins with its ops */
@@ -140,6 +142,8 @@ struct store_limits {
 	uint64_t history_age_s;    /* 7 days */
 	uint64_t reserve_bytes;    /* 32 MB below the cap where intake stops */
 	uint64_t free_floor_bytes; /* statvfs floor */
+	uint64_t jobs_max;         /* 100,000 */
+	uint64_t jobs_age_s;       /* 30 days */
 };
 
 struct store_stats {
@@ -257,6 +261,31 @@ struct store_ops {
 	/* Walk chunks newest first (history and queued), for the views; fn returns other than E_OK
 	 * to stop. */
 	enum err (*chunks)(struct store *st, store_chunk_fn fn, void *ctx);
+
+	/*
+	 * Jobs.  Put inserts (id 0) or replaces, and fills in id and version.  They are no spans:
+	 * outside of the identity, and small enough to be outside of the cap.  maintain forgets
+	 * final ones, the oldest first, beyond jobs_max or jobs_age_s; one with a notice stays,
+	 * and so does the one changed last: versions go on from it.
+	 */
+	enum err (*job_put)(struct store *st, struct job_row *j);
+	enum err (*job_get)(struct store *st, int64_t id, struct job_row *out);
+	/* fn must not call the store. A row that fails its checksum is passed over. */
+	enum err (*jobs)(struct store *st, const struct job_filter *f, job_fn fn, void *ctx);
+	/* Those with a version above `after`, in order of it, at most limit (0: all). */
+	enum err (*jobs_changed)(
+	    struct store *st, uint64_t after, uint32_t limit, job_fn fn, void *ctx);
+	enum err (*jobs_count)(struct store *st, uint64_t count[JOB_STATES]);
+
+	/* A webhook is to be told; once for each job and state, whatever is said again. */
+	enum err (*notice_put)(struct store *st, int64_t job, enum job_state state);
+	/* The one due for longest; E_NOTFOUND: none is, *next_real_ns says when (0: none at all).
+	 */
+	enum err (*notice_next)(
+	    struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns);
+	/* Told, or given up (done), or to be told again then. E_NOTFOUND. */
+	enum err (*notice_settle)(struct store *st, int64_t job, enum job_state state, bool done,
+	    uint64_t next_try_real_ns);
 
 	/* Small persistent key/value (agent rates, next try of a destination, ...). */
 	enum err (*meta_put)(struct store *st, const char *key, const void *value, size_t n);

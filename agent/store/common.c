@@ -10,6 +10,7 @@
 #include "agent/store/common.h"
 #include "schema/tables.h"
 
+#define JOBS_DEF    100000
 #define DAY_S       86400ull
 #define LEAP_NS     (30 * DAY_S * 1000000000ull)
 #define CAP_MIN     (1ull << 20)
@@ -30,6 +31,10 @@ limits_settle(struct store_limits *l, const struct store_limits *given, uint64_t
 		l->history_bytes = HISTORY_DEF;
 	if (l->history_age_s == 0)
 		l->history_age_s = 7 * DAY_S;
+	if (l->jobs_max == 0)
+		l->jobs_max = JOBS_DEF;
+	if (l->jobs_age_s == 0)
+		l->jobs_age_s = 30 * DAY_S;
 	if (l->reserve_bytes == 0)
 		l->reserve_bytes = RESERVE_DEF;
 	if (l->reserve_bytes > l->cap_bytes / 4)

@@ -151,6 +151,15 @@ store_due(uint64_t next_real_ns, uint64_t now_real_ns)
 	return next_real_ns <= now_real_ns || next_real_ns - now_real_ns > STORE_REST_MAX_NS;
 }
 
+/* ---- job_blob.c: a job as bytes, and back; what a later version adds is skipped. ---- */
+#define JOB_BLOB_MAX 1280u
+/* Everything but id, version, probe and state. Returns bytes, always at most JOB_BLOB_MAX. */
+size_t job_encode(uint8_t p[JOB_BLOB_MAX], const struct job_row *j);
+/* E_CORRUPT: no such bytes were ever written. */
+MUST_CHECK enum err job_decode(const uint8_t *p, size_t n, struct job_row *out);
+/* Does a filter want it (its limit aside)? */
+bool job_wanted(const struct job_filter *f, const struct job_row *j);
+
 /*
  * The time that ages are measured against.  A wall clock that leaps more than
  * 30 days against CLOCK_BOOTTIME was set, not lived through: such a leap is

@@ -49,6 +49,14 @@ check_chunk(sqlite3_stmt *q)
 	return e;
 }
 
+static enum err
+check_job(sqlite3_stmt *q)
+{
+	struct job_row j;
+
+	return job_read(q, &j);
+}
+
 /* Insert the source's current row; E_CORRUPT leaves it out. */
 static enum err
 copy_row(struct copy *c)
@@ -171,7 +179,9 @@ copy_blobs(struct copy *c)
 
 	if (e == E_OK)
 		e = copy_table(c, "segment", true, 5, check_segment);
-	return e == E_OK ? copy_table(c, "chunk", true, 11, check_chunk) : e;
+	if (e == E_OK)
+		e = copy_table(c, "chunk", true, 11, check_chunk);
+	return e == E_OK ? copy_table(c, "job", true, 9, check_job) : e;
 }
 
 enum err
@@ -189,6 +199,7 @@ check_rows(sqlite3 *src, struct copy_result *out)
  * history: rather twice than never.
  */
 static const char derive_sql[] =
+    "DELETE FROM notice WHERE job NOT IN (SELECT id FROM job);"
     "DELETE FROM delivery WHERE chunk NOT IN (SELECT id FROM chunk);"
     "DELETE FROM history WHERE chunk NOT IN (SELECT id FROM chunk)"
     " OR chunk IN (SELECT chunk FROM delivery WHERE state = 0);"
@@ -223,6 +234,8 @@ copy_rows(sqlite3 *src, sqlite3 *dst, struct copy_result *out)
 		e = copy_table(&c, "delivery", false, 6, NULL);
 	if (e == E_OK)
 		e = copy_table(&c, "history", false, 3, NULL);
+	if (e == E_OK)
+		e = copy_table(&c, "notice", false, 4, NULL);
 	if (e == E_OK)
 		e = copy_table(&c, "probe", true, 13, NULL);
 	if (e == E_OK)

@@ -347,6 +347,8 @@ ram_maintain(struct store *st, uint64_t now_real_ns, bool idle)
 		if (goes)
 			e = evict(r, row, DROP_TOO_OLD);
 	}
+	if (e == E_OK)
+		e = ram_jobs_forget(r, now);
 	return ram_own_end(r, true, e);
 }
 

@@ -39,7 +39,10 @@ struct sqlite_store {
 	bool damaged, suspect;
 	bool reader; /* of a file that no collector has open: changes nothing */
 	int wal_pages;
-	int64_t last_probe, last_raw, last_segment, last_chunk; /* highest ids given */
+	int64_t last_probe, last_raw, last_segment, last_chunk, last_job; /* highest ids given */
+	int64_t last_version;                                             /* of a job */
+	unsigned job_puts;       /* since retention last looked */
+	uint64_t jobs_looked_ns; /* when that was */
 	struct ballast ballast;
 	uint64_t free_checked_ns;
 	bool disk_low;
@@ -131,6 +134,7 @@ uint32_t chunk_crc(const struct chunk_row *c);
 MUST_CHECK enum err raw_read(sqlite3_stmt *q, struct raw_row *out);
 MUST_CHECK enum err segment_read(sqlite3_stmt *q, struct segment_row *out);
 MUST_CHECK enum err chunk_read(sqlite3_stmt *q, struct chunk_row *out);
+MUST_CHECK enum err job_read(sqlite3_stmt *q, struct job_row *out);
 
 struct chunk_head {
 	enum signal signal;
@@ -185,6 +189,20 @@ enum err sqlite_destination_stats(
 enum err sqlite_chunks(struct store *st, store_chunk_fn fn, void *ctx);
 enum err sqlite_meta_put(struct store *st, const char *key, const void *value, size_t n);
 enum err sqlite_meta_get(struct store *st, const char *key, void *value, size_t cap, size_t *n);
+
+enum err sqlite_job_put(struct store *st, struct job_row *j);
+enum err sqlite_job_get(struct store *st, int64_t id, struct job_row *out);
+enum err sqlite_jobs(struct store *st, const struct job_filter *f, job_fn fn, void *ctx);
+enum err sqlite_jobs_changed(
+    struct store *st, uint64_t after, uint32_t limit, job_fn fn, void *ctx);
+enum err sqlite_jobs_count(struct store *st, uint64_t count[JOB_STATES]);
+enum err sqlite_notice_put(struct store *st, int64_t job, enum job_state state);
+enum err sqlite_notice_next(
+    struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns);
+enum err sqlite_notice_settle(
+    struct store *st, int64_t job, enum job_state state, bool done, uint64_t next_try_real_ns);
+/* A slice of retention, a transaction of its own. */
+MUST_CHECK enum err jobs_forget(struct sqlite_store *s, uint64_t now_real_ns);
 
 extern const struct store_ops sqlite_ops;
 

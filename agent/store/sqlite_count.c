@@ -144,6 +144,10 @@ sqlite_load(struct sqlite_store *s)
 		e = sq_number(s, STMT_LAST_SEGMENT, &s->last_segment);
 	if (e == E_OK)
 		e = sq_number(s, STMT_LAST_CHUNK, &s->last_chunk);
+	if (e == E_OK)
+		e = sq_number(s, STMT_LAST_JOB, &s->last_job);
+	if (e == E_OK)
+		e = sq_number(s, STMT_LAST_VERSION, &s->last_version);
 	return e;
 }
 

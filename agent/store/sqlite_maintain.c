@@ -159,6 +159,8 @@ sqlite_maintain(struct store *st, uint64_t now_real_ns, bool idle)
 	now_ns = common_age_clock(&s->c, now_real_ns);
 	(void)space_disk_ok(s); /* ask the kernel once more if it is time */
 	e = evict_slices(s, now_ns);
+	if (e == E_OK)
+		e = jobs_forget(s, now_ns);
 	if (e == E_OK && idle)
 		e = forget_probes(s, now_ns);
 	if (e == E_OK)

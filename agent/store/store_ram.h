@@ -10,7 +10,16 @@
 
 #include "agent/store/common.h"
 
-enum ram_kind { RAM_PROBE, RAM_RAW, RAM_SEGMENT, RAM_CHUNK, RAM_META, RAM_KINDS };
+enum ram_kind {
+	RAM_PROBE,
+	RAM_RAW,
+	RAM_SEGMENT,
+	RAM_CHUNK,
+	RAM_META,
+	RAM_JOB,
+	RAM_NOTICE,
+	RAM_KINDS
+};
 
 struct ram_row {
 	struct ram_row *prev, *next;
@@ -25,6 +34,11 @@ struct ram_row {
 		struct raw_row raw;
 		struct segment_row segment;
 		struct chunk_row chunk;
+		struct job_row job;
+		struct {
+			struct notice_row row;
+			uint64_t next_try;
+		} notice;
 		struct {
 			char key[64];
 			uint8_t *value;
@@ -50,6 +64,7 @@ struct ram_store {
 	uint64_t bytes_saved;
 	struct undo *log;
 	size_t log_count, log_cap;
+	uint64_t last_version; /* of a job */
 };
 
 static inline struct ram_store *
@@ -86,3 +101,16 @@ enum err ram_maintain(struct store *st, uint64_t now_real_ns, bool idle);
 enum err ram_chunks(struct store *st, store_chunk_fn fn, void *ctx);
 enum err ram_destination_stats(
     struct store *st, int32_t destination, uint64_t *queued, uint64_t *oldest_real_ns);
+
+enum err ram_job_put(struct store *st, struct job_row *j);
+enum err ram_job_get(struct store *st, int64_t id, struct job_row *out);
+enum err ram_jobs(struct store *st, const struct job_filter *f, job_fn fn, void *ctx);
+enum err ram_jobs_changed(struct store *st, uint64_t after, uint32_t limit, job_fn fn, void *ctx);
+enum err ram_jobs_count(struct store *st, uint64_t count[JOB_STATES]);
+enum err ram_notice_put(struct store *st, int64_t job, enum job_state state);
+enum err ram_notice_next(
+    struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns);
+enum err ram_notice_settle(
+    struct store *st, int64_t job, enum job_state state, bool done, uint64_t next_try_real_ns);
+/* Retention, inside of a transaction. */
+MUST_CHECK enum err ram_jobs_forget(struct ram_store *r, uint64_t now_real_ns);

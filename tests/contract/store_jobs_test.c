@@ -1,0 +1,379 @@
+/*
+ * store_jobs_test.c - the journal of jobs in both stores: one suite.  What
+ * survives a closing, a rollback and a damaged row is asked of the durable one.
+ */
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include "agent/store/store.h"
+#include "tests/t.h"
+
+#define OPS  (st->ops)
+#define DAY  86400000000000ull
+#define NOW  (1000 * DAY)
+#define UUID "0f6ac0de-0000-4000-8000-000000000001"
+
+static struct store *st;
+static struct store_limits limits;
+static bool durable;
+static char dir[64];
+
+static void
+reopen(void)
+{
+	struct store_open_report report = { .text = "" };
+
+	snprintf(dir, sizeof dir, "/tmp/store_jobs.%d", (int)getpid());
+	if ((durable ? store_sqlite_open(dir, &limits, &st, &report)
+		     : store_ram_new(&limits, &st)) != E_OK) {
+		fprintf(stderr, "open: %s\n", report.text);
+		exit(2);
+	}
+}
+
+static void
+done(void)
+{
+	char command[128];
+
+	OPS->close(st);
+	snprintf(command, sizeof command, "rm -rf %s", dir);
+	CHECK_EQ(system(command), 0);
+	memset(&limits, 0, sizeof limits);
+}
+
+static struct job_row
+job(enum job_state state, const char *prompt_id, uint64_t at)
+{
+	struct job_row j = { .probe = 3, .item = -1, .state = state, .queued_real_ns = at };
+
+	if (job_state_is_final(state))
+		j.ended_real_ns = at + 1;
+	snprintf(j.prompt_id, sizeof j.prompt_id, "%s", prompt_id);
+	CHECK_EQ(OPS->job_put(st, &j), E_OK);
+	return j;
+}
+
+struct list {
+	int64_t ids[64];
+	size_t n;
+};
+
+static enum err
+note(void *ctx, const struct job_row *j)
+{
+	struct list *l = ctx;
+
+	if (l->n < 64)
+		l->ids[l->n++] = j->id;
+	return E_OK;
+}
+
+static struct list
+list(const struct job_filter *f)
+{
+	struct list l = { .n = 0 };
+
+	CHECK_EQ(OPS->jobs(st, f, note, &l), E_OK);
+	return l;
+}
+#define LIST(...) list(&(struct job_filter){ __VA_ARGS__ })
+
+TEST(every_field_comes_back)
+{
+	struct job_row j, back;
+
+	reopen();
+	memset(&j, 0, sizeof j);
+	j = (struct job_row){ .probe = 3,
+		.trace_hi = UINT64_MAX,
+		.trace_lo = 2,
+		.wait_span = 3,
+		.run_span = 4,
+		.item = 5,
+		.state = JOB_FAILED,
+		.signal = 9,
+		.device_error = true,
+		.queued_real_ns = 6,
+		.started_real_ns = 7,
+		.ended_real_ns = 8,
+		.peak_rss_bytes = UINT64_C(1) << 40,
+		.nodes = UINT32_MAX,
+		.executed = 10,
+		.cached = 11,
+		.prompt_id = UUID,
+		.reason = "oom_cgroup",
+		.certainty = "certain",
+		.node_id = "12",
+		.node_class = "K\xc3\xa9",
+		.error_type = "E",
+		.workflow = "SaveImage 3fa91c02",
+		.death = "d",
+		.body = "b" };
+	memset(j.boot_id, 0xee, sizeof j.boot_id);
+	memset(j.workflow, 'w', sizeof j.workflow - 1); /* as long as it may be */
+	CHECK_EQ(OPS->job_put(st, &j), E_OK);
+	CHECK_EQ(j.id, 1);
+	CHECK_EQ(j.version, 1);
+	memset(&back, 0x55, sizeof back);
+	CHECK_EQ(OPS->job_get(st, j.id, &back), E_OK);
+	CHECK_EQ(back.trace_hi, j.trace_hi);
+	CHECK_EQ(back.item, 5);
+	CHECK_EQ(back.signal, 9);
+	CHECK(back.device_error);
+	CHECK_EQ(back.peak_rss_bytes, j.peak_rss_bytes);
+	CHECK_EQ(back.nodes, j.nodes);
+	CHECK_EQ(back.cached, 11);
+	CHECK_STR(back.workflow, j.workflow);
+	CHECK_STR(back.node_class, "K\xc3\xa9");
+	CHECK_STR(back.body, "b");
+	CHECK_EQ(memcmp(back.boot_id, j.boot_id, sizeof j.boot_id), 0);
+	CHECK_EQ(OPS->job_get(st, 2, &back), E_NOTFOUND);
+	j.state = JOB_STATES;
+	CHECK_EQ(OPS->job_put(st, &j), E_INVAL);
+	done();
+}
+
+TEST(filters_choose_and_order)
+{
+	uint64_t count[JOB_STATES];
+	struct list l;
+
+	reopen();
+	job(JOB_QUEUED, UUID, NOW);
+	job(JOB_RUNNING, "other", NOW + 1);
+	job(JOB_FAILED, UUID, NOW + 2);
+	l = LIST(.limit = 0);
+	CHECK_EQ(l.n, 3);
+	CHECK_EQ(l.ids[0], 3);
+	l = LIST(.oldest_first = true, .limit = 2);
+	CHECK_EQ(l.n, 2);
+	CHECK_EQ(l.ids[0], 1);
+	l = LIST(.prompt_id = UUID);
+	CHECK_EQ(l.n, 2);
+	CHECK_EQ(l.ids[0], 3);
+	l = LIST(.prompt_id = UUID, .oldest_first = true, .limit = 1);
+	CHECK_EQ(l.ids[0], 1);
+	l = LIST(.probe = 3, .states = 1u << JOB_QUEUED | 1u << JOB_RUNNING, .oldest_first = true);
+	CHECK_EQ(l.n, 2);
+	l = LIST(.probe = 4);
+	CHECK_EQ(l.n, 0);
+	l = LIST(.since_real_ns = NOW + 1);
+	CHECK_EQ(l.n, 2);
+	l = LIST(.states = 1u << JOB_FAILED);
+	CHECK_EQ(l.n, 1);
+	CHECK_EQ(OPS->jobs_count(st, count), E_OK);
+	CHECK_EQ(count[JOB_QUEUED], 1);
+	CHECK_EQ(count[JOB_FAILED], 1);
+	CHECK_EQ(count[JOB_LOST], 0);
+	done();
+}
+
+TEST(versions_only_grow_and_say_what_changed)
+{
+	struct job_row a, b;
+	struct list l = { .n = 0 };
+
+	reopen();
+	a = job(JOB_QUEUED, UUID, NOW);
+	b = job(JOB_QUEUED, UUID, NOW);
+	a.state = JOB_RUNNING;
+	CHECK_EQ(OPS->job_put(st, &a), E_OK);
+	CHECK_EQ(a.version, 3);
+	CHECK_EQ(OPS->jobs_changed(st, 1, 0, note, &l), E_OK);
+	CHECK_EQ(l.n, 2);
+	CHECK_EQ(l.ids[0], b.id);
+	CHECK_EQ(l.ids[1], a.id);
+	l.n = 0;
+	CHECK_EQ(OPS->jobs_changed(st, 1, 1, note, &l), E_OK);
+	CHECK_EQ(l.n, 1);
+	if (durable) {
+		OPS->close(st);
+		reopen();
+		CHECK_EQ(OPS->job_put(st, &b), E_OK);
+		CHECK_EQ(b.version, 4);
+		CHECK_EQ(job(JOB_QUEUED, UUID, NOW).id, 3);
+	}
+	done();
+}
+
+TEST(a_rollback_takes_jobs_and_notices_back)
+{
+	struct job_row a, back;
+	struct notice_row n;
+	uint64_t next;
+
+	reopen();
+	a = job(JOB_QUEUED, UUID, NOW);
+	CHECK_EQ(OPS->begin(st), E_OK);
+	a.state = JOB_LOST;
+	CHECK_EQ(OPS->job_put(st, &a), E_OK);
+	CHECK_EQ(OPS->notice_put(st, a.id, JOB_LOST), E_OK);
+	job(JOB_RUNNING, UUID, NOW);
+	OPS->rollback(st);
+	CHECK_EQ(OPS->job_get(st, a.id, &back), E_OK);
+	CHECK_EQ(back.state, JOB_QUEUED);
+	CHECK_EQ(LIST(.limit = 0).n, 1);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_NOTFOUND);
+	done();
+}
+
+TEST(notices_wait_come_once_and_go)
+{
+	struct job_row a, b;
+	struct notice_row n;
+	uint64_t next;
+
+	reopen();
+	a = job(JOB_FAILED, UUID, NOW);
+	b = job(JOB_LOST, UUID, NOW);
+	CHECK_EQ(OPS->notice_put(st, a.id, JOB_FAILED), E_OK);
+	CHECK_EQ(OPS->notice_put(st, a.id, JOB_FAILED), E_OK);
+	CHECK_EQ(OPS->notice_put(st, b.id, JOB_LOST), E_OK);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
+	CHECK_EQ(n.job, a.id);
+	CHECK_EQ(n.state, JOB_FAILED);
+	CHECK_EQ(n.attempts, 0);
+	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_FAILED, false, NOW + 5), E_OK);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
+	CHECK_EQ(n.job, b.id);
+	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_LOST, true, 0), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_LOST, true, 0), E_NOTFOUND);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_NOTFOUND);
+	CHECK_EQ(next, NOW + 5);
+	CHECK_EQ(OPS->notice_next(st, NOW + 5, &n, &next), E_OK);
+	CHECK_EQ(n.attempts, 1);
+	/* Written by a clock that was set back since: due. */
+	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_FAILED, false, NOW + 400 * DAY), E_OK);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
+	done();
+}
+
+TEST(retention_forgets_final_ones_oldest_first)
+{
+	struct job_row told;
+
+	limits.jobs_max = 10;
+	reopen();
+	told = job(JOB_FAILED, UUID, NOW);
+	CHECK_EQ(OPS->notice_put(st, told.id, JOB_FAILED), E_OK);
+	job(JOB_RUNNING, UUID, NOW);
+	for (int i = 0; i < 20; i++)
+		job(JOB_SUCCEEDED, UUID, NOW);
+	CHECK_EQ(OPS->maintain(st, NOW + DAY, true), E_OK);
+
+	struct list l = LIST(.oldest_first = true);
+
+	CHECK_EQ(l.n, 10);
+	CHECK_EQ(l.ids[0], told.id); /* somebody is still to be told */
+	CHECK_EQ(l.ids[1], 2);       /* it runs */
+	CHECK_EQ(l.ids[2], 15);
+	for (int i = 0; i < 70; i++) /* many changes: looked at again */
+		job(JOB_SUCCEEDED, UUID, NOW + DAY);
+	CHECK_EQ(OPS->maintain(st, NOW + 25 * DAY, true), E_OK);
+	CHECK_EQ(OPS->maintain(st, NOW + 50 * DAY, true), E_OK);
+	l = LIST(.oldest_first = true);
+	CHECK_EQ(l.n, 3); /* and the newest, from which versions go on */
+	CHECK_EQ(l.ids[2], 92);
+	done();
+}
+
+TEST(a_row_with_a_flipped_byte_is_passed_over)
+{
+	struct job_row back;
+	char path[128];
+	sqlite3 *db;
+
+	if (!durable)
+		return;
+	reopen();
+	job(JOB_SUCCEEDED, UUID, NOW);
+	job(JOB_SUCCEEDED, UUID, NOW);
+	OPS->close(st);
+	snprintf(path, sizeof path, "%s/" STORE_FILE_NAME, dir);
+	CHECK_EQ(sqlite3_open(path, &db), SQLITE_OK);
+	CHECK_EQ(
+	    sqlite3_exec(db, "UPDATE job SET state = 3 WHERE id = 1", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	reopen();
+	CHECK_EQ(OPS->job_get(st, 1, &back), E_NOTFOUND);
+	CHECK_EQ(LIST(.limit = 0).n, 1);
+	done();
+}
+
+/* A file of the first version, with a probe in it, becomes one of this. */
+TEST(an_older_file_gets_the_tables)
+{
+	struct store_open_report report;
+	struct probe_row p = { .pid = 9 };
+	char path[128];
+	sqlite3 *db;
+
+	if (!durable)
+		return;
+	reopen();
+	CHECK_EQ(OPS->probe_put(st, &p), E_OK);
+	OPS->close(st);
+	snprintf(path, sizeof path, "%s/" STORE_FILE_NAME, dir);
+	CHECK_EQ(sqlite3_open(path, &db), SQLITE_OK);
+	CHECK_EQ(sqlite3_exec(db, "DROP TABLE job; DROP TABLE notice; PRAGMA user_version = 1",
+		     NULL, NULL, NULL),
+	    SQLITE_OK);
+	sqlite3_close(db);
+	CHECK_EQ(store_sqlite_open(dir, NULL, &st, &report), E_OK);
+	CHECK_EQ(report.migrated_from, 1);
+	CHECK_EQ(job(JOB_QUEUED, UUID, NOW).id, 1);
+	CHECK_EQ(OPS->probe_by_row(st, 1, &p), E_OK);
+	CHECK_EQ(p.pid, 9);
+	done();
+}
+
+/* What a damaged file still holds comes over, with the notices of it. */
+TEST(jobs_survive_a_salvage)
+{
+	struct store_open_report report;
+	struct job_row back;
+	struct notice_row n;
+	uint64_t next;
+
+	if (!durable)
+		return;
+	reopen();
+	back = job(JOB_FAILED, UUID, NOW);
+	job(JOB_QUEUED, "other", NOW);
+	CHECK_EQ(OPS->notice_put(st, back.id, JOB_FAILED), E_OK);
+	OPS->close(st);
+	CHECK_EQ(store_repair(dir, NULL, &report), E_OK);
+	CHECK_EQ(report.rows_lost, 0);
+	reopen();
+	CHECK_EQ(LIST(.limit = 0).n, 2);
+	CHECK_EQ(OPS->job_get(st, back.id, &back), E_OK);
+	CHECK_EQ(back.state, JOB_FAILED);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
+	CHECK_EQ(n.job, back.id);
+	done();
+}
+
+static void
+suite(void)
+{
+	RUN(every_field_comes_back);
+	RUN(filters_choose_and_order);
+	RUN(versions_only_grow_and_say_what_changed);
+	RUN(a_rollback_takes_jobs_and_notices_back);
+	RUN(notices_wait_come_once_and_go);
+	RUN(retention_forgets_final_ones_oldest_first);
+	RUN(a_row_with_a_flipped_byte_is_passed_over);
+	RUN(an_older_file_gets_the_tables);
+	RUN(jobs_survive_a_salvage);
+}
+
+int
+main(void)
+{
+	durable = true;
+	suite();
+	durable = false;
+	suite();
+	return t_done();
+}
