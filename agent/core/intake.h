@@ -35,8 +35,8 @@ struct receiver_options {
 };
 
 struct receiver_stats {
-	uint64_t connections, connections_now, refused_uid, handshakes_failed, frames, bytes,
-	    malformed_frames, too_large_frames, hellos, batches, stored_replies, waits_full;
+	uint64_t connections, connections_now, probes_left, refused_uid, handshakes_failed, frames,
+	    bytes, malformed_frames, too_large_frames, hellos, batches, stored_replies, waits_full;
 	char last_malformed[120]; /* what and where */
 };
 

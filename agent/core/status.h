@@ -102,6 +102,13 @@ struct status_snapshot {
  */
 typedef enum err (*agent_query_fn)(void *ctx, struct store *st, struct processor *p);
 
+/*
+ * The same, and may change jobs by the journal's own calls; what it changed is
+ * written by the transaction that follows.
+ */
+struct journal;
+typedef enum err (*agent_journal_fn)(void *ctx, struct store *st, struct journal *j);
+
 /* The running agent as other rooms see it: any thread, each call waits for the pipeline. */
 struct agent_view {
 	void *agent;
@@ -109,6 +116,7 @@ struct agent_view {
 	enum err (*status)(void *agent, struct status_snapshot *out);
 	/* Run fn; its result, E_TIMEOUT (fn will not be called later) or E_STATE. */
 	enum err (*query)(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms);
+	enum err (*act)(void *agent, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
 	/* Try all destinations now. */
 	void (*retry_now)(void *agent);
 };

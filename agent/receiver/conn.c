@@ -147,6 +147,7 @@ unref(struct conn *c)
 	nng_stream_free(c->stream); /* later, on nng's reaper */
 	c->stream = NULL;
 	c->state = CONN_FREE;
+	r->stats.probes_left += c->has_probe;
 	c->has_probe = false;
 	c->generation++;
 	r->stats.connections_now--;

@@ -11,8 +11,9 @@
 #include "agent/base/log.h"
 #include "schema/fault.h"
 
-#define RETRY_NS    NS_PER_S       /* after a failed transaction */
-#define SCAN_NS     (5 * NS_PER_S) /* rings */
+#define RETRY_NS    NS_PER_S        /* after a failed transaction */
+#define SCAN_NS     (5 * NS_PER_S)  /* rings */
+#define AGAIN_NS    (5 * NS_PER_MS) /* after a probe has left; doubled, as its lock may go later */
 #define MAINTAIN_NS (10 * NS_PER_S)
 
 void
@@ -114,6 +115,7 @@ commit(struct pipeline *p)
 		return e;
 	p->transaction = false;
 	processor_commit(p->processor);
+	journal_commit(p->journal);
 	if (p->stored_count > 0)
 		fault_inside("commit/stored");
 	if (!fault_breaks("stored-before-commit"))
@@ -132,6 +134,7 @@ failed(struct pipeline *p, enum err e)
 		p->store->ops->rollback(p->store);
 	p->transaction = false;
 	processor_abort(p->processor);
+	journal_abort(p->journal);
 	pipeline_forget_probes(p);
 	p->stored_count = 0;
 	p->work.commit_failures++;
@@ -183,6 +186,7 @@ begin_again(struct pipeline *p)
 
 	log_warn("processor_begins_again");
 	processor_reset(p->processor);
+	journal_reset(p->journal);
 	pipeline_forget_probes(p);
 	for (size_t i = 0; i < p->pending_count; i++)
 		p->pending[i].fed = false;
@@ -194,6 +198,21 @@ begin_again(struct pipeline *p)
 	p->begin_again = false;
 	p->gone = true;
 	return E_OK;
+}
+
+static enum err
+write_journal(struct pipeline *p)
+{
+	enum err e;
+
+	if (!journal_dirty(p->journal))
+		return E_OK;
+	if ((e = pipeline_begin(p)) != E_OK)
+		return e;
+	e = journal_write(p->journal);
+	/* What it missed of a batch comes again only with all of it. */
+	p->begin_again = p->begin_again || journal_failed(p->journal);
+	return e;
 }
 
 /* One transaction. False when there was nothing to do. */
@@ -216,6 +235,8 @@ turn(struct pipeline *p)
 		e = deliver_settle(p);
 	if (e == E_OK)
 		e = run_step(p);
+	if (e == E_OK)
+		e = write_journal(p);
 
 	bool worked = p->transaction;
 
@@ -240,9 +261,13 @@ tell_gone(struct pipeline *p)
 
 	if (p->backlog || p->begin_again || !p->gone)
 		return;
-	while (p->store->ops->probe_next(p->store, &at, &row) == E_OK)
-		if (row.closed && processor_probe_gone(p->processor, row.id) != E_OK)
+	while (p->store->ops->probe_next(p->store, &at, &row) == E_OK) {
+		if (!row.closed)
+			continue;
+		if (processor_probe_gone(p->processor, row.id) != E_OK)
 			log_warn("probe_gone_failed probe=%lld", (long long)row.id);
+		journal_gone(p->journal, row.id, row.probe_id, clock_real_ns());
+	}
 	p->gone = false;
 	p->step_mono_ns = clock_mono_ns(); /* its lost spans leave with the next step */
 }
@@ -261,7 +286,8 @@ answer(struct pipeline *p)
 	pthread_mutex_unlock(&p->lock);
 	if (q == NULL)
 		return;
-	q->result = q->fn(q->ctx, p->store, p->processor);
+	q->result = q->fn != NULL ? q->fn(q->ctx, p->store, p->processor)
+				  : q->journal_fn(q->ctx, p->store, p->journal);
 	pthread_mutex_lock(&p->lock);
 	q->state = QUERY_DONE;
 	p->query = NULL;
@@ -292,6 +318,11 @@ note_quiet(struct pipeline *p)
 	bool quiet;
 
 	receiver_stats(p->receiver, &rs);
+	if (rs.probes_left != p->probes_left) {
+		p->probes_left = rs.probes_left;
+		p->scan_again_ns = AGAIN_NS;
+		p->scan_mono_ns = clock_mono_ns();
+	}
 	quiet = rs.connections_now == 0 && p->pending_count == 0 && p->lease_mono_ns == 0;
 	pthread_mutex_lock(&p->lock);
 	if (quiet && !p->quiet)
@@ -324,6 +355,24 @@ next_deadline(const struct pipeline *p)
 	return p->full ? earliest(t, p->maintain_mono_ns) : t;
 }
 
+/* Every few seconds; at once, and a few times, when a probe has left. */
+static void
+scan(struct pipeline *p, uint64_t now)
+{
+	uint64_t before = p->work.salvaged_rings;
+	bool waits = rings_scan(p);
+
+	if (p->work.salvaged_rings > before && !waits)
+		p->scan_again_ns = 0;
+	if (p->scan_again_ns == 0 && !waits) {
+		rates_sample(p);
+		p->scan_mono_ns = now + SCAN_NS;
+		return;
+	}
+	p->scan_mono_ns = now + (p->scan_again_ns != 0 ? p->scan_again_ns : AGAIN_NS);
+	p->scan_again_ns = p->scan_again_ns * 2 < NS_PER_S ? p->scan_again_ns * 2 : 0;
+}
+
 static void
 loop(void *arg)
 {
@@ -337,11 +386,8 @@ loop(void *arg)
 		if (p->exporter != NULL && p->retry_mono_ns == 0)
 			deliver_lease(p);
 		answer(p);
-		if (now >= p->scan_mono_ns && p->retry_mono_ns == 0) {
-			rings_scan(p);
-			rates_sample(p);
-			p->scan_mono_ns = now + SCAN_NS;
-		}
+		if (now >= p->scan_mono_ns && p->retry_mono_ns == 0)
+			scan(p, now);
 		maintain(p, !worked);
 		note_quiet(p);
 		if (waker_stopped(&p->waker)) {

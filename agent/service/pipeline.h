@@ -12,6 +12,7 @@
 #include "agent/base/thread.h"
 #include "agent/core/salvage.h"
 #include "agent/core/status.h"
+#include "agent/journal/journal.h"
 
 #define PIPELINE_GROUP_BYTES  (1u << 20) /* of batches in one transaction */
 #define PIPELINE_GROUP_ITEMS  256u
@@ -39,7 +40,8 @@ struct known_probe {
 };
 
 struct query {
-	agent_query_fn fn;
+	agent_query_fn fn; /* one of the two */
+	agent_journal_fn journal_fn;
 	void *ctx;
 	enum err result;
 	enum { QUERY_NONE, QUERY_ASKED, QUERY_RUNS, QUERY_DONE } state;
@@ -49,6 +51,7 @@ struct pipeline {
 	/* owned by the service, set before pipeline_start */
 	struct store *store;
 	struct processor *processor;
+	struct journal *journal;
 	struct receiver *receiver;
 	struct exporter *exporter; /* NULL: no destination, history is the end */
 	const struct destination_options *destinations;
@@ -82,6 +85,9 @@ struct pipeline {
 	uint64_t lease_mono_ns;    /* a delivery is due then; 0 none */
 	int64_t real_ahead_ns;     /* most that the wall clock was ahead of the monotonic one */
 	uint64_t scan_mono_ns;     /* next look at the rings */
+	uint64_t scan_again_ns;    /* a probe has left: looked at again after this, 0 not */
+	uint64_t probes_left;      /* as the receiver counts them */
+	uint64_t patience_ns;      /* until then a supervisor's word is waited for, 0 nobody's */
 	uint64_t maintain_mono_ns; /* next store_maintain */
 	bool draining;             /* stop asked: no more input */
 	struct rate_sample samples[PIPELINE_SAMPLES]; /* a ring, sample_count in all */
@@ -108,6 +114,8 @@ void pipeline_wake(void *p);
 uint64_t pipeline_quiet_ns(struct pipeline *p);
 MUST_CHECK enum err pipeline_query(
     struct pipeline *p, agent_query_fn fn, void *ctx, uint64_t timeout_ms);
+MUST_CHECK enum err pipeline_act(
+    struct pipeline *p, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
 MUST_CHECK enum err pipeline_status(struct pipeline *p, struct status_snapshot *out);
 
 /* ---- parts of a turn (intake.c, deliver.c, rings.c) --------------------- */
@@ -136,5 +144,12 @@ void deliver_lease(struct pipeline *p);
 void rates_sample(struct pipeline *p);
 void rates_now(const struct pipeline *p, const struct store_stats *now, struct status_rates *out);
 
-/* Look at the run directory: salvage the dead, tell the processor who is gone. */
-void rings_scan(struct pipeline *p);
+/* Look at the run directory: salvage the dead, tell the processor who is gone. True: one of them
+ * is left alone until its supervisor has spoken. */
+bool rings_scan(struct pipeline *p);
+
+/* What is known about the end of a dead ring's process. True: more will be known in a moment. */
+MUST_CHECK bool deaths_wait(
+    struct pipeline *p, const struct probe_row *row, struct salvage_evidence *out);
+/* The same for the journal (journal_death_fn; ctx is the pipeline). */
+void deaths_ask(void *ctx, int64_t probe, struct journal_death *out);

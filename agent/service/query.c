@@ -20,10 +20,9 @@ deadline(uint64_t timeout_ms)
 	    struct timespec){ .tv_sec = (time_t)(at / NS_PER_S), .tv_nsec = (long)(at % NS_PER_S) };
 }
 
-enum err
-pipeline_query(struct pipeline *p, agent_query_fn fn, void *ctx, uint64_t timeout_ms)
+static enum err
+ask(struct pipeline *p, struct query q, uint64_t timeout_ms)
 {
-	struct query q = { .fn = fn, .ctx = ctx, .state = QUERY_ASKED };
 	struct timespec until = deadline(timeout_ms);
 	enum err e = E_OK;
 	int rv = 0;
@@ -53,6 +52,19 @@ pipeline_query(struct pipeline *p, agent_query_fn fn, void *ctx, uint64_t timeou
 	}
 	pthread_mutex_unlock(&p->lock);
 	return e;
+}
+
+enum err
+pipeline_query(struct pipeline *p, agent_query_fn fn, void *ctx, uint64_t timeout_ms)
+{
+	return ask(p, (struct query){ .fn = fn, .ctx = ctx, .state = QUERY_ASKED }, timeout_ms);
+}
+
+enum err
+pipeline_act(struct pipeline *p, agent_journal_fn fn, void *ctx, uint64_t timeout_ms)
+{
+	return ask(
+	    p, (struct query){ .journal_fn = fn, .ctx = ctx, .state = QUERY_ASKED }, timeout_ms);
 }
 
 uint64_t

@@ -39,9 +39,9 @@ put_batch(void *ctx, const uint8_t *body, size_t bytes)
 
 /* The transaction of one ring. E_EXISTS: it was salvaged before, only its file is left. */
 static enum err
-salvage_one(struct pipeline *p, struct salvage *s, struct salvage_counts *counts)
+salvage_one(struct pipeline *p, struct salvage *s, const struct salvage_evidence *evidence,
+    struct salvage_counts *counts)
 {
-	const struct salvage_evidence nothing = { .signal = 0 };
 	struct probe_row row = *salvage_probe(s), stored;
 	struct salvaging ctx = { .p = p, .row = &row };
 	uint8_t boot[FRAME_BOOT_ID_BYTES];
@@ -68,7 +68,7 @@ salvage_one(struct pipeline *p, struct salvage *s, struct salvage_counts *counts
 		mono = clock_mono_ns();
 		real = clock_real_ns();
 	}
-	e = salvage_read(s, from, mono, real, &nothing, put_batch, &ctx, counts);
+	e = salvage_read(s, from, mono, real, evidence, put_batch, &ctx, counts);
 	if (e == E_OK && !fault_breaks("salvage-twice"))
 		e = p->store->ops->probe_close(p->store, row.id);
 	if (e == E_OK)
@@ -76,11 +76,18 @@ salvage_one(struct pipeline *p, struct salvage *s, struct salvage_counts *counts
 	return e;
 }
 
+struct scan {
+	struct pipeline *p;
+	bool waits; /* a dead one was left for later */
+};
+
 static void
 found(void *ctx, const char *path)
 {
-	struct pipeline *p = ctx;
+	struct scan *scan = ctx;
+	struct pipeline *p = scan->p;
 	struct salvage_counts counts = { .batches = 0 };
+	struct salvage_evidence evidence;
 	struct salvage *s;
 	enum err e = salvage_open(path, &s);
 
@@ -108,8 +115,13 @@ found(void *ctx, const char *path)
 		salvage_free(s);
 		return;
 	}
+	if (deaths_wait(p, salvage_probe(s), &evidence)) {
+		scan->waits = true;
+		salvage_free(s);
+		return;
+	}
 	if ((e = pipeline_begin(p)) == E_OK)
-		e = salvage_one(p, s, &counts);
+		e = salvage_one(p, s, &evidence, &counts);
 	if (e == E_OK || e == E_EXISTS) {
 		if (fault_breaks("unlink-before-commit") && salvage_unlink(s) != E_OK)
 			log_warn("ring_not_removed path=%s", path);
@@ -190,10 +202,15 @@ close_orphans(struct pipeline *p)
 	}
 }
 
-void
+bool
 rings_scan(struct pipeline *p)
 {
-	if (salvage_list(p->run_dir, found, p) != E_OK)
+	struct scan scan = { .p = p };
+
+	if (salvage_list(p->run_dir, found, &scan) != E_OK)
 		log_warn("run_dir_not_read path=%s", p->run_dir);
 	close_orphans(p);
+	if (!scan.waits)
+		p->patience_ns = 0;
+	return scan.waits;
 }

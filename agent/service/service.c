@@ -46,6 +46,12 @@ view_query(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms)
 	return pipeline_query(&((struct service *)agent)->pipeline, fn, ctx, timeout_ms);
 }
 
+static enum err
+view_act(void *agent, agent_journal_fn fn, void *ctx, uint64_t timeout_ms)
+{
+	return pipeline_act(&((struct service *)agent)->pipeline, fn, ctx, timeout_ms);
+}
+
 static void
 view_retry_now(void *agent)
 {
@@ -105,6 +111,13 @@ open_store(struct service *s)
 	return e;
 }
 
+/* Of the processor for the journal. */
+static void
+see(void *ctx, const struct span_seen *s)
+{
+	journal_see(ctx, s);
+}
+
 static enum err
 open_rooms(struct service *s)
 {
@@ -116,6 +129,8 @@ open_rooms(struct service *s)
 		.handshake_ms = HANDSHAKE_MS,
 		.max_connections = o->max_connections,
 		.inbox_bytes = o->inbox_bytes != 0 ? o->inbox_bytes : INBOX_BYTES };
+	struct processor_options po = o->processor;
+	struct journal_options jo = { .death = deaths_ask, .death_ctx = p };
 	enum err e;
 
 	p->run_dir = o->run_dir;
@@ -126,7 +141,12 @@ open_rooms(struct service *s)
 			s->destinations[p->destination_count++] = o->destinations[i];
 	if ((e = open_store(s)) != E_OK)
 		return e;
-	if ((e = processor_new(&o->processor, &p->processor)) != E_OK)
+	jo.store = p->store;
+	if ((e = journal_new(&jo, &p->journal)) != E_OK)
+		return e;
+	po.seen = see;
+	po.seen_ctx = p->journal;
+	if ((e = processor_new(&po, &p->processor)) != E_OK)
 		return e;
 	if ((e = receiver_new(&r, pipeline_wake, p, &p->receiver)) != E_OK)
 		return e;
@@ -168,6 +188,7 @@ close_rooms(struct service *s)
 	if (p->started_mono_ns != 0)
 		pipeline_fini(p);
 	processor_free(p->processor);
+	journal_free(p->journal);
 	if (p->store != NULL)
 		p->store->ops->close(p->store);
 	if (s->run_lock >= 0)
@@ -207,9 +228,11 @@ enum err
 service_run(const struct service_options *o, struct service_holder *holder)
 {
 	struct service *s = calloc(1, sizeof *s);
-	struct agent_view view = {
-		.agent = s, .status = view_status, .query = view_query, .retry_now = view_retry_now
-	};
+	struct agent_view view = { .agent = s,
+		.status = view_status,
+		.query = view_query,
+		.act = view_act,
+		.retry_now = view_retry_now };
 	uint64_t began = clock_mono_ns();
 	sigset_t set;
 	enum err e;
