@@ -29,31 +29,42 @@ all_memory(void)
 }
 
 static int
-bad_limit(const char *text, const char *why)
+bad_size(const char *key, const char *text, const char *why)
 {
-	fprintf(stderr, "comfymon: run.memory_limit: %s, got \"%.60s\"\n", why, text);
+	fprintf(stderr, "comfymon: %s: %s, got \"%.60s\"\n", key, why, text);
 	return CLI_USAGE;
 }
 
+/* "2G", "80%" of `whole` (0: nothing is known to take a share of), "none": 0. */
 static int
-take_percent(const char *text, uint64_t *limit)
+take_size(const char *key, const char *text, uint64_t whole, uint64_t *out)
 {
-	char *end;
-	double percent = strtod(text, &end);
+	char why[160], *end;
+	double percent;
 
-	if (strcmp(end, "%") != 0 || !(percent > 0 && percent <= 100))
-		return bad_limit(text, "expected 1% to 100%");
-	if (all_memory() == 0)
-		return bad_limit(text, "the host does not say how much memory it has");
-	*limit = (uint64_t)((double)all_memory() * percent / 100);
+	if (strcmp(text, "none") == 0) {
+		*out = 0;
+		return CLI_OK;
+	}
+	if (strchr(text, '%') == NULL) {
+		if (config_parse(OPT_HISTORY_CAP, text, out, why, sizeof why) != E_OK)
+			return bad_size(
+			    key, text, "expected a size such as 2G, a share such as 80%, or none");
+	} else {
+		percent = strtod(text, &end);
+		if (strcmp(end, "%") != 0 || !(percent > 0 && percent <= 100))
+			return bad_size(key, text, "expected 1% to 100%");
+		*out = (uint64_t)((double)whole * percent / 100);
+	}
 	return CLI_OK;
 }
 
-/* "2G", "80%", "none", or empty for the default; 0: no limit. */
+/* Empty: the default; 0: no limit. */
 static int
 take_limit(const char *text, uint64_t *limit)
 {
-	char why[160];
+	static const char key[] = "run.memory_limit";
+	int rv;
 
 	if (text[0] == '\0') {
 		uint64_t most = all_memory() / 10 * 9;
@@ -61,19 +72,25 @@ take_limit(const char *text, uint64_t *limit)
 		*limit = most != 0 && most < LIMIT_DEFAULT ? most : LIMIT_DEFAULT;
 		return CLI_OK;
 	}
-	if (strcmp(text, "none") == 0) {
-		*limit = 0;
-		return CLI_OK;
-	}
-	if (strchr(text, '%') != NULL) {
-		int rv = take_percent(text, limit);
+	rv = take_size(key, text, all_memory(), limit);
+	if (rv == CLI_OK && strcmp(text, "none") != 0 && *limit < LIMIT_LEAST)
+		rv = all_memory() == 0 && strchr(text, '%') != NULL
+			 ? bad_size(key, text, "the host does not say how much memory it has")
+			 : bad_size(key, text, "expected at least 64M");
+	return rv;
+}
 
-		if (rv != CLI_OK)
-			return rv;
-	} else if (config_parse(OPT_HISTORY_CAP, text, limit, why, sizeof why) != E_OK) {
-		return bad_limit(text, "expected a size such as 2G, a share such as 80%, or none");
-	}
-	return *limit >= LIMIT_LEAST ? CLI_OK : bad_limit(text, "expected at least 64M");
+/* A limit below the limit; a share of none is none. */
+static int
+take_lower(const char *key, const char *text, uint64_t limit, uint64_t *out)
+{
+	int rv = take_size(key, text, limit, out);
+
+	if (rv == CLI_OK && *out > 0 && *out < LIMIT_LEAST && strchr(text, '%') == NULL)
+		rv = bad_size(key, text, "expected at least 64M");
+	if (rv == CLI_OK && limit > 0 && *out > limit)
+		rv = bad_size(key, text, "expected less than run.memory_limit");
+	return rv;
 }
 
 static int
@@ -103,9 +120,16 @@ verb_run(struct cli *c)
 		.crash_limit = (uint32_t)config_number(g, OPT_CRASH_LIMIT),
 		.grace_ms = config_number(g, OPT_GRACE),
 		.drain_ms = config_number(g, OPT_RUN_DRAIN),
+		.resubmit = config_number(g, OPT_RESUBMIT) != 0,
 		.survive = c->survive };
 	int rv = take_limit(config_string(g, OPT_MEMORY_LIMIT), &o.limit_bytes);
 
+	if (rv == CLI_OK)
+		rv = take_lower("run.memory_soft_limit", config_string(g, OPT_MEMORY_SOFT_LIMIT),
+		    o.limit_bytes, &o.soft_bytes);
+	if (rv == CLI_OK)
+		rv = take_lower("run.memory_high", config_string(g, OPT_MEMORY_HIGH), o.limit_bytes,
+		    &o.high_bytes);
 	if (rv == CLI_OK)
 		rv = take_restart(config_string(g, OPT_RESTART), &o.restart);
 	if (rv != CLI_OK)

@@ -241,6 +241,28 @@ cgroup_usage(const struct cgroup *g, struct cgroup_usage *out)
 	return E_OK;
 }
 
+enum err
+cgroup_set_high(const struct cgroup *g, uint64_t high)
+{
+	if (g->version != 2)
+		return E_STATE;
+	return high == 0 ? put(g->path, "memory.high", "max")
+			 : put_number(g->path, "memory.high", high);
+}
+
+enum err
+cgroup_full_stall(const struct cgroup *g, uint64_t *total_us)
+{
+	char *text = g->version == 2 ? get(g->path, "memory.pressure") : NULL;
+	const char *full = text != NULL ? strstr(text, "full ") : NULL;
+	const char *total = full != NULL ? strstr(full, " total=") : NULL;
+
+	if (total != NULL)
+		*total_us = strtoull(total + 7, NULL, 10);
+	free(text);
+	return total != NULL ? E_OK : E_STATE;
+}
+
 void
 cgroup_remove(struct cgroup *g)
 {

@@ -36,6 +36,12 @@ struct cgroup_usage {
  * is missing; nothing is left behind.
  */
 MUST_CHECK enum err cgroup_make(struct cgroup *g, uint64_t limit_bytes, char why[CGROUP_WHY_BYTES]);
+/* Where the kernel begins to hold its tasks back, 0 nowhere. E_STATE: version 1 has no such thing.
+ */
+MUST_CHECK enum err cgroup_set_high(const struct cgroup *g, uint64_t high_bytes);
+/* For how long all of its tasks at once have stood still for memory, in microseconds since it was
+ * made.  E_STATE: version 1, or the kernel does not say. */
+MUST_CHECK enum err cgroup_full_stall(const struct cgroup *g, uint64_t *total_us);
 /* In the child, after fork: false when it could not. Async-signal-safe. */
 bool cgroup_join(const struct cgroup *g);
 /* The least limit in force on us or a group above us; UINT64_MAX when there is none. */

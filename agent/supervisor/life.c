@@ -126,16 +126,15 @@ life_stop(struct run *r)
 		return;
 	r->asked = ASKED_STOP;
 	r->drainer = r->o->drain_ms > 0
-			 ? drain_start(drain_port(r->o->command), (uint32_t)r->o->drain_ms)
+			 ? drain_start(&r->listen, DRAIN_INTERRUPT, (uint32_t)r->o->drain_ms)
 			 : -1;
 	if (r->drainer <= 0)
 		life_drained(r);
 }
 
-/* It is to end, and by the policy to start again; an interrupt was tried by who asks, or is no use.
- */
-static void
-obey(struct run *r, const struct order *order)
+/* An interrupt was tried by who asks, or is no use. */
+void
+life_obey(struct run *r, const struct order *order)
 {
 	struct evidence *e = &r->box->evidence;
 
@@ -155,7 +154,7 @@ life_look_for_order(struct run *r)
 	enum err e = order_take(r->o->run_dir, r->life, &order);
 
 	if (e == E_OK && r->asked == ASKED_NOTHING)
-		obey(r, &order);
+		life_obey(r, &order);
 	else if (e != E_OK && e != E_NOTFOUND && !r->order_refused)
 		log_warn("order_refused life=%s error=\"%s\"", r->life, err_text(e));
 	r->order_refused |= e != E_OK && e != E_NOTFOUND;

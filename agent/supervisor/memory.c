@@ -38,15 +38,17 @@ kilobytes(const char *text, const char *key)
 }
 
 bool
-memory_of(pid_t pid, uint64_t *rss_bytes, uint64_t *swap_bytes)
+memory_of(pid_t pid, struct memory_tree *out)
 {
 	char path[64], text[4096];
 
 	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
 	if (!slurp(path, text, sizeof text))
 		return false;
-	*rss_bytes = kilobytes(text, "\nVmRSS:");
-	*swap_bytes = kilobytes(text, "\nVmSwap:");
+	*out = (struct memory_tree){ .rss_bytes = kilobytes(text, "\nVmRSS:"),
+		.swap_bytes = kilobytes(text, "\nVmSwap:"),
+		.file_bytes = kilobytes(text, "\nRssFile:"),
+		.processes = 1 };
 	return true;
 }
 
@@ -129,12 +131,13 @@ memory_of_tree(pid_t pid, struct memory_tree *out)
 	memset(out, 0, sizeof *out);
 	n = gather(links, n, pid);
 	for (size_t i = 0; i < n; i++) {
-		uint64_t rss, swapped;
+		struct memory_tree one;
 
-		if (!memory_of(links[i].pid, &rss, &swapped))
+		if (!memory_of(links[i].pid, &one))
 			continue;
-		out->rss_bytes += rss;
-		out->swap_bytes += swapped;
+		out->rss_bytes += one.rss_bytes;
+		out->swap_bytes += one.swap_bytes;
+		out->file_bytes += one.file_bytes;
 		out->processes++;
 	}
 	free(links);

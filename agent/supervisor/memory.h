@@ -10,14 +10,15 @@
 
 struct memory_tree {
 	uint64_t rss_bytes, swap_bytes;
+	uint64_t file_bytes; /* of rss: pages of files, which the kernel can take back */
 	unsigned processes;
 };
 
 /* When it was born, in clock ticks since the boot (field 22 of /proc/PID/stat); 0 when it has gone.
  * With the pid it names a process for good. */
 uint64_t process_start_ticks(pid_t pid);
-/* RSS and swap of pid alone; false when it has gone. Two small reads. */
-bool memory_of(pid_t pid, uint64_t *rss_bytes, uint64_t *swap_bytes);
+/* Of pid alone; false when it has gone. One small read. */
+bool memory_of(pid_t pid, struct memory_tree *out);
 /* Of pid and its descendants: one walk over /proc. */
 bool memory_of_tree(pid_t pid, struct memory_tree *out);
 

@@ -34,6 +34,8 @@ reap(struct run *r)
 			beside_ended(r, clock_mono_ns());
 		else if (pid == r->drainer)
 			life_drained(r);
+		else if (pid == r->relief)
+			relief_answered(r, status);
 	}
 }
 
@@ -163,6 +165,8 @@ run_command(const struct run_options *o)
 	r->o = o;
 	r->policy = (struct policy){ .when = o->restart, .limit = o->crash_limit };
 	r->child.master = -1;
+	r->soft.never_restart = o->restart == RESTART_NEVER;
+	listen_of(o->command, &r->listen);
 	output_init(&r->out);
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (prepare(r)) {

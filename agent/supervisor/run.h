@@ -20,6 +20,9 @@ struct run_options {
 	enum restart_when restart;
 	uint32_t crash_limit; /* failures within ten minutes after which we give up; 0 never */
 	uint64_t limit_bytes; /* memory of the command and its children; 0 none */
+	uint64_t soft_bytes;  /* ... that is asked back between jobs; 0 none */
+	uint64_t high_bytes;  /* memory.high of a cgroup of version 2; 0 none */
+	bool resubmit;        /* jobs that wait are not lost by a restart */
 	uint64_t grace_ms;    /* from SIGINT to SIGKILL */
 	uint64_t drain_ms;    /* most that a running job gets to be interrupted before SIGINT */
 	bool survive;

@@ -7,8 +7,10 @@
 #include "agent/supervisor/cgroup.h"
 #include "agent/supervisor/child.h"
 #include "agent/supervisor/exits.h"
+#include "agent/supervisor/order.h"
 #include "agent/supervisor/output.h"
 #include "agent/supervisor/run.h"
+#include "agent/supervisor/soft.h"
 
 #define SESSION_BYTES 600
 
@@ -20,7 +22,8 @@ struct run {
 	struct child child; /* pid 0: it does not run */
 	char life[LIFE_BYTES];
 	uint64_t start_ticks;
-	bool order_refused; /* and said so */
+	bool order_refused;   /* and said so */
+	struct listen listen; /* where its server can be asked */
 	struct output out;
 	uint64_t started_ns, restart_ns; /* restart_ns: when it starts again, 0 not */
 	enum asked asked;
@@ -31,11 +34,19 @@ struct run {
 	struct cgroup group;
 	const char *method; /* cgroup1, cgroup2, watch, none */
 	char why[CGROUP_WHY_BYTES];
-	uint64_t sample_ns, order_ns, cgroup_oom_kills, host_oom_kills;
+	uint64_t sample_ns, second_ns, cgroup_oom_kills, host_oom_kills;
 	unsigned samples;
 	uint64_t others_bytes; /* of its children, at the last walk */
 	int kernel_log;        /* /dev/kmsg at its end, -1 */
 	struct blackbox *box;
+
+	/* the soft limit */
+	struct soft soft;
+	pid_t relief;         /* a helper that asks */
+	unsigned relief_life; /* and in whose life */
+	uint64_t held_bytes;  /* what no kernel takes back */
+	bool stalled;         /* by memory.high, for too long */
+	uint64_t stall_us, stall_seen_ns, stall_ns;
 
 	/* stopping */
 	bool stopping;
@@ -60,6 +71,8 @@ void life_finish(struct run *r, int code);
 uint32_t life_chance(void);
 /* Is it to be restarted, as the collector sees it? Each second. */
 void life_look_for_order(struct run *r);
+/* It is to end, and by the policy to start again. */
+void life_obey(struct run *r, const struct order *order);
 /* Begin to stop it; a second time without patience. */
 void life_stop(struct run *r);
 void life_drained(struct run *r);
@@ -71,6 +84,12 @@ void watch_open(struct run *r);
 void watch_begin(struct run *r); /* a new process */
 void watch_sample(struct run *r, uint64_t now_ns);
 void watch_evidence(struct run *r, struct evidence *e);
+
+/* relief.c */
+void relief_set_high(struct run *r);
+void relief_begin(struct run *r); /* a new process */
+void relief_look(struct run *r, uint64_t now_ns);
+void relief_answered(struct run *r, int status);
 
 /* beside.c */
 void beside_start(struct run *r, uint64_t now_ns);

@@ -35,6 +35,7 @@ watch_open(struct run *r)
 		r->method = r->group.version == 2 ? "cgroup2" : "cgroup1";
 	else
 		r->method = "watch";
+	relief_set_high(r);
 }
 
 void
@@ -44,7 +45,8 @@ watch_begin(struct run *r)
 
 	r->samples = 0;
 	r->others_bytes = 0;
-	r->sample_ns = r->order_ns = 0;
+	r->sample_ns = r->second_ns = 0;
+	relief_begin(r);
 	memset(r->box, 0, sizeof *r->box);
 	r->host_oom_kills = memory_host_oom_kills();
 	r->cgroup_oom_kills = cgroup_usage(&r->group, &u) == E_OK ? u.oom_kills : 0;
@@ -60,22 +62,21 @@ void
 watch_sample(struct run *r, uint64_t now_ns)
 {
 	struct evidence *e = &r->box->evidence;
-	struct memory_tree tree;
-	uint64_t rss, swap, bytes;
+	struct memory_tree self, tree;
+	uint64_t own, bytes;
 	bool fast;
 
 	r->sample_ns = now_ns + SLOW_NS;
-	if (now_ns >= r->order_ns) {
-		r->order_ns = now_ns + SLOW_NS;
-		life_look_for_order(r);
-	}
-	if (!memory_of(r->child.pid, &rss, &swap) || rss == 0) /* a corpse has none */
+	if (!memory_of(r->child.pid, &self) || self.rss_bytes == 0) /* a corpse has none */
 		return;
 	fast = is_watched(r) && e->last_bytes > r->o->limit_bytes / 10 * 7;
-	bytes = rss + swap + r->others_bytes;
+	own = self.rss_bytes + self.swap_bytes;
+	bytes = own + r->others_bytes;
 	if ((!fast || r->samples % WALK_EACH == 0) && memory_of_tree(r->child.pid, &tree)) {
 		bytes = tree.rss_bytes + tree.swap_bytes;
-		r->others_bytes = bytes > rss + swap ? bytes - rss - swap : 0;
+		r->others_bytes = bytes > own ? bytes - own : 0;
+		/* Without a cgroup the limit counts what the kernel could take back, too. */
+		r->held_bytes = is_watched(r) ? bytes : bytes - tree.file_bytes;
 	}
 	r->samples++;
 	e->last_bytes = bytes;
@@ -88,6 +89,11 @@ watch_sample(struct run *r, uint64_t now_ns)
 	}
 	if (is_watched(r) && bytes > r->o->limit_bytes / 10 * 7)
 		r->sample_ns = now_ns + FAST_NS;
+	if (now_ns >= r->second_ns) {
+		r->second_ns = now_ns + SLOW_NS;
+		life_look_for_order(r);
+		relief_look(r, now_ns);
+	}
 }
 
 /* "Killed process PID (" in what the kernel has logged since we last looked. */
