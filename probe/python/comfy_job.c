@@ -72,7 +72,7 @@ static void
 drop(struct comfy_job *j)
 {
 	PyObject *owned[] = { j->prompt_id, j->prompt, j->extra_data, j->cached, j->success,
-		j->failure, j->pending, (PyObject *)j->span };
+		j->failure, j->pending, j->executor, (PyObject *)j->span };
 	secrets_drop(j->prompt, j->extra_data);
 	memset(j, 0, sizeof *j);
 	for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
@@ -167,6 +167,7 @@ job_called(struct hook_call *c)
 		return 0;
 	j->prompt = Py_XNewRef(prompt);
 	j->extra_data = Py_XNewRef(extra_data);
+	j->executor = Py_XNewRef(hook_self(c));
 	secrets_add(prompt, extra_data);
 	(void)queue_hand_over(prompt_id, &hand);
 	j->span = hand.run != NULL
@@ -204,6 +205,7 @@ tag_memory(struct comfy_job *j)
 		span_metric(j->span, comfy_keys.rss_peak, (double)j->rss_peak);
 	}
 	gpu_tag(j->span);
+	held_tag(j->span, j->executor, j->prompt, after);
 }
 
 static struct comfy_job *
@@ -249,7 +251,7 @@ job_raised(struct hook_call *c, PyObject *exception, PyObject *tb)
 	struct comfy_job *j = job_with(c->span);
 	if (j == NULL)
 		return 0;
-	span_error(j->span, exception, tb);
+	fail_job(j, exception, tb);
 	span_tag_id(j->span, comfy_keys.died, comfy_keys.yes);
 	end(j, OUTCOME_ERROR);
 	return 0;

@@ -49,6 +49,7 @@ struct comfy_node {
 
 struct comfy_job {
 	PyObject *prompt_id, *prompt, *extra_data; /* owned; prompt_id NULL: free */
+	PyObject *executor;                        /* owned, or NULL */
 	struct span *span;                         /* owned */
 	unsigned long thread;
 	char id[COMFY_ID_BYTES];
@@ -89,7 +90,10 @@ struct comfy_keys {
 	uint32_t queue_number, queue_item, wait_ms, thread_id, died;
 	uint32_t rss_before, rss_after, rss_peak;
 	uint32_t node_id, display_id, parent_id, class_type, node_status, cached, attempts, calls;
-	uint32_t steps, steps_per_s, output_bytes, real_node, real_class, oom, gpu, host_alloc;
+	uint32_t steps, steps_per_s, output_bytes, output_bytes_gpu;
+	uint32_t real_node, real_class, oom, gpu, host_alloc, device_error;
+	uint32_t held_outputs, held_outputs_gpu, held_models, held_models_gpu, held_top;
+	uint32_t held_partial, unaccounted;
 	uint32_t yes, cancelled, prompt_queue, invalid, other;
 	uint32_t outcome[OUTCOME_COUNT];
 };
@@ -157,6 +161,8 @@ size_t nodes_open(void);
 /* ---- comfy_fail.c ---- */
 /* The node failed with an exception (may be NULL): told on it, its parents and the job. */
 void fail_node(struct comfy_job *j, struct comfy_node *n, PyObject *exception, PyObject *tb);
+/* It came out of the executor. */
+void fail_job(struct comfy_job *j, PyObject *exception, PyObject *tb);
 /* A failure that only a message tells of. */
 void fail_told(struct comfy_job *j, PyObject *message);
 bool fail_is_interrupt(PyObject *exception);
@@ -170,8 +176,14 @@ void secrets_drop(PyObject *prompt, PyObject *extra_data);
 /* ---- comfy_gpu.c ---- */
 /* memory.gpu.*, if torch is there and has initialised CUDA already. */
 void gpu_tag(struct span *s);
+
+/* ---- comfy_tensor.c ---- */
 /* node.output_bytes, of the tensors in what a node returned. */
 void output_bytes_tag(struct span *s, PyObject *output);
+
+/* ---- comfy_held.c ---- */
+/* memory.held.*, memory.unaccounted_bytes. `executor` may be NULL, `rss` 0: unknown. */
+void held_tag(struct span *s, PyObject *executor, PyObject *prompt, uint64_t rss);
 
 extern const struct hook_kind comfy_kind_validate, comfy_kind_put, comfy_kind_get,
     comfy_kind_unqueue, comfy_kind_done, comfy_kind_job, comfy_kind_message, comfy_kind_send,

@@ -5,6 +5,7 @@
 #include "probe/python/comfy.h"
 #include "probe/python/comfy_job.h"
 #include "probe/python/comfy_rss.h"
+#include "probe/python/comfy_tensor.h"
 
 struct comfy_names comfy_names;
 struct comfy_keys comfy_keys;
@@ -124,7 +125,7 @@ make_names(void)
 static int
 setup(PyObject *module)
 {
-	if (make_names() < 0 || PyModule_AddFunctions(module, functions) < 0)
+	if (make_names() < 0 || tensor_setup() < 0 || PyModule_AddFunctions(module, functions) < 0)
 		return -1;
 	if (pthread_atfork(NULL, NULL, rss_close) != 0) {
 		PyErr_SetString(PyExc_ImportError, "comfymon: no memory for a fork handler");
@@ -185,9 +186,18 @@ restart(void)
 		{ &comfy_keys.steps, "node.steps" },
 		{ &comfy_keys.steps_per_s, "node.steps_per_s" },
 		{ &comfy_keys.output_bytes, "node.output_bytes" },
+		{ &comfy_keys.output_bytes_gpu, "node.output_bytes.gpu" },
+		{ &comfy_keys.held_outputs, "memory.held.outputs_bytes" },
+		{ &comfy_keys.held_outputs_gpu, "memory.held.outputs_bytes.gpu" },
+		{ &comfy_keys.held_models, "memory.held.models_bytes" },
+		{ &comfy_keys.held_models_gpu, "memory.held.models_bytes.gpu" },
+		{ &comfy_keys.held_top, "memory.held.top" },
+		{ &comfy_keys.held_partial, "memory.held.partial" },
+		{ &comfy_keys.unaccounted, "memory.unaccounted_bytes" },
 		{ &comfy_keys.real_node, "error.real_node" },
 		{ &comfy_keys.real_class, "error.real_class" },
 		{ &comfy_keys.oom, "oom" },
+		{ &comfy_keys.device_error, "device_error" },
 		{ &comfy_keys.gpu, "gpu" },
 		{ &comfy_keys.host_alloc, "host_alloc" },
 		{ &comfy_keys.yes, "true" },

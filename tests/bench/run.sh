@@ -55,6 +55,7 @@ measure "$python" tests/bench/bench_span.py
 	measure build/peers/bin/python tests/bench/bench_peers.py
 }
 measure "$python" tests/bench/bench_node.py
+measure "$python" tests/bench/bench_held.py
 measure "$python" tests/bench/bench_request.py
 measure "$python" tests/bench/bench_footprint.py
 measure_to $bin/bench_ring

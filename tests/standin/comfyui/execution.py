@@ -418,8 +418,10 @@ class _Executor:
         self.reset()
 
     def reset(self) -> None:
-        self.caches = CacheSet()
-        self.outputs: dict[str, Any] = {}       # the recursive generation's whole cache
+        if PROFILE.style == "recursive":
+            self.outputs: dict[str, Any] = {}   # this generation's whole cache
+        else:
+            self.caches = CacheSet()
         self.outputs_ui: dict[str, Any] = {}
         self.object_storage: dict[Any, Any] = {}
         self.old_prompt: dict[str, Any] = {}

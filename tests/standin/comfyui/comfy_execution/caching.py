@@ -28,28 +28,33 @@ def _mark(answer: Any) -> str:
     return repr(answer)
 
 
+class CacheKeySet:
+    def __init__(self) -> None:
+        self.keys: dict[str, Any] = {}
+
+
 class BasicCache:
     def __init__(self, by_id: bool = False) -> None:
         self._by_id = by_id
-        self._values: dict[Any, Any] = {}
-        self._keys: dict[str, Any] = {}
-        self._dynprompt: Any = None
+        self.cache: dict[Any, Any] = {}
+        self.cache_key_set = CacheKeySet()
+        self.dynprompt: Any = None
         self._changed: dict[str, Any] = {}
 
     async def set_prompt(self, dynprompt: Any, node_ids: Any, changed: dict[str, Any]) -> None:
-        self._dynprompt, self._changed, self._keys = dynprompt, changed, {}
+        self.dynprompt, self._changed, self.cache_key_set = dynprompt, changed, CacheKeySet()
         for node_id in node_ids:
             self.key(node_id)
 
     def key(self, node_id: str) -> Any:
-        if node_id not in self._keys:
-            self._keys[node_id] = self._make_key(node_id)
-        return self._keys[node_id]
+        if node_id not in self.cache_key_set.keys:
+            self.cache_key_set.keys[node_id] = self._make_key(node_id)
+        return self.cache_key_set.keys[node_id]
 
     def _make_key(self, node_id: str) -> Any:
-        if not self._dynprompt.has_node(node_id):
+        if not self.dynprompt.has_node(node_id):
             return None
-        node = self._dynprompt.get_node(node_id)
+        node = self.dynprompt.get_node(node_id)
         class_type = node["class_type"]
         if self._by_id:
             return (node_id, class_type)
@@ -69,20 +74,20 @@ class BasicCache:
         return tuple(parts)
 
     def clean_unused(self) -> None:
-        used = set(self._keys.values())
-        self._values = {key: value for key, value in self._values.items() if key in used}
+        used = set(self.cache_key_set.keys.values())
+        self.cache = {key: value for key, value in self.cache.items() if key in used}
 
     def local_get(self, node_id: str) -> Any:
-        return self._values.get(self.key(node_id)) if self._dynprompt is not None else None
+        return self.cache.get(self.key(node_id)) if self.dynprompt is not None else None
 
     def get(self, node_id: str) -> Any:
         return self.local_get(node_id)
 
     def set(self, node_id: str, value: Any) -> Any:
-        self._values[self.key(node_id)] = value
+        self.cache[self.key(node_id)] = value
 
     def all_node_ids(self) -> set[str]:
-        return {node_id for node_id in self._keys if self.local_get(node_id) is not None}
+        return {node_id for node_id in self.cache_key_set.keys if self.local_get(node_id) is not None}
 
 
 class AsyncCache(BasicCache):

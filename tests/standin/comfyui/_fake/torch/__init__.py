@@ -105,6 +105,10 @@ class Tensor:
     def numel(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def is_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
     def dim(self) -> int:
         return len(self.shape)
 

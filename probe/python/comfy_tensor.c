@@ -1,0 +1,191 @@
+/* comfy_tensor.c - see comfy_tensor.h; and node.output_bytes, which is made of it. */
+#include "probe/python/comfy_tensor.h"
+
+#include "probe/core/probe.h"
+#include "probe/python/comfy_job.h"
+
+#define TENSORS_MAX 64
+#define DEPTH_MAX   4
+
+static struct {
+	PyObject *nbytes, *numel, *element_size, *is_cpu, *device, *type;
+	PyObject *untyped_storage, *cdata, *torch_function, *torch_dispatch;
+} names;
+
+int
+tensor_setup(void)
+{
+	const struct {
+		PyObject **to;
+		const char *text;
+	} all[] = {
+		{ &names.nbytes, "nbytes" },
+		{ &names.numel, "numel" },
+		{ &names.element_size, "element_size" },
+		{ &names.is_cpu, "is_cpu" },
+		{ &names.device, "device" },
+		{ &names.type, "type" },
+		{ &names.untyped_storage, "untyped_storage" },
+		{ &names.cdata, "_cdata" },
+		{ &names.torch_function, "__torch_function__" },
+		{ &names.torch_dispatch, "__torch_dispatch__" },
+	};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if ((*all[i].to = PyUnicode_InternFromString(all[i].text)) == NULL)
+			return -1;
+	return 0;
+}
+
+PyTypeObject *
+tensor_class(void)
+{
+	PyObject *torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+	PyObject *v =
+	    torch != NULL && torch != Py_None ? PyObject_GetAttrString(torch, "Tensor") : NULL;
+	if (v != NULL && !PyType_Check(v))
+		Py_CLEAR(v);
+	PyErr_Clear();
+	return (PyTypeObject *)v;
+}
+
+bool
+tensor_is(PyObject *o, PyTypeObject *tensor)
+{
+	if (Py_TYPE(o) == tensor)
+		return true;
+	if (!PyObject_TypeCheck(o, tensor))
+		return false;
+	PyObject *mro = Py_TYPE(o)->tp_mro;
+	for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
+		PyTypeObject *t = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+		if (t == tensor)
+			return true;
+		if (t->tp_dict == NULL || PyDict_Contains(t->tp_dict, names.torch_function) != 0 ||
+		    PyDict_Contains(t->tp_dict, names.torch_dispatch) != 0)
+			break;
+	}
+	PyErr_Clear();
+	return false;
+}
+
+/* Takes the reference. -1: no number. */
+static double
+taken(PyObject *v)
+{
+	double x = v != NULL ? PyFloat_AsDouble(v) : -1;
+	Py_XDECREF(v);
+	if (x < 0)
+		PyErr_Clear();
+	return x;
+}
+
+static double
+elements_bytes(PyObject *t)
+{
+	double bytes = taken(PyObject_GetAttr(t, names.nbytes));
+	if (bytes >= 0)
+		return bytes;
+	/* torch before 2.1 */
+	double count = taken(PyObject_CallMethodNoArgs(t, names.numel));
+	double each = taken(PyObject_CallMethodNoArgs(t, names.element_size));
+	return count > 0 && each > 0 ? count * each : 0;
+}
+
+static bool
+is_on_cpu(PyObject *t)
+{
+	PyObject *v = PyObject_GetAttr(t, names.is_cpu);
+	if (v != NULL) {
+		bool cpu = v == Py_True;
+		Py_DECREF(v);
+		return cpu;
+	}
+	PyErr_Clear();
+	PyObject *device = PyObject_GetAttr(t, names.device);
+	PyObject *type = device != NULL ? PyObject_GetAttr(device, names.type) : NULL;
+	bool cpu = type == NULL || !PyUnicode_Check(type) ||
+		   PyUnicode_CompareWithASCIIString(type, "cpu") == 0;
+	PyErr_Clear();
+	Py_XDECREF(type);
+	Py_XDECREF(device);
+	return cpu;
+}
+
+/* Never its data_ptr(): asking for that may copy what is shared until it is written to. */
+static void
+measure_storage(PyObject *t, struct tensor_size *out)
+{
+	PyObject *storage = PyObject_CallMethodNoArgs(t, names.untyped_storage);
+	out->storage = (uintptr_t)t;
+	out->storage_bytes = out->bytes;
+	if (storage == NULL) {
+		PyErr_Clear();
+		return;
+	}
+	double bytes = taken(PyObject_CallMethodNoArgs(storage, names.nbytes));
+	PyObject *id = PyObject_GetAttr(storage, names.cdata);
+	unsigned long long address = id != NULL ? PyLong_AsUnsignedLongLongMask(id) : 0;
+	PyErr_Clear();
+	out->storage = address != 0 ? (uintptr_t)address : (uintptr_t)storage;
+	if (bytes >= 0)
+		out->storage_bytes = bytes;
+	Py_XDECREF(id);
+	Py_DECREF(storage);
+}
+
+void
+tensor_measure(PyObject *t, bool storage, struct tensor_size *out)
+{
+	out->bytes = elements_bytes(t);
+	out->cpu = is_on_cpu(t);
+	if (storage)
+		measure_storage(t, out);
+}
+
+/* ---- node.output_bytes -------------------------------------------------- */
+
+struct sums {
+	PyTypeObject *tensor;
+	double cpu, other;
+	unsigned tensors;
+};
+
+static void
+add_value(struct sums *sums, PyObject *o, int depth)
+{
+	PyObject *key, *value;
+	Py_ssize_t at = 0;
+	if (depth > DEPTH_MAX || sums->tensors >= TENSORS_MAX)
+		return;
+	Py_INCREF(o); /* asking a tensor may run a finalizer of the host's */
+	if (tensor_is(o, sums->tensor)) {
+		struct tensor_size size;
+		tensor_measure(o, false, &size);
+		*(size.cpu ? &sums->cpu : &sums->other) += size.bytes;
+		sums->tensors++;
+	} else if (PyList_Check(o)) {
+		for (; at < PyList_GET_SIZE(o) && at < TENSORS_MAX; at++)
+			add_value(sums, PyList_GET_ITEM(o, at), depth + 1);
+	} else if (PyTuple_Check(o)) {
+		for (; at < PyTuple_GET_SIZE(o) && at < TENSORS_MAX; at++)
+			add_value(sums, PyTuple_GET_ITEM(o, at), depth + 1);
+	} else if (PyDict_Check(o) && PyDict_GET_SIZE(o) < TENSORS_MAX) {
+		while (PyDict_Next(o, &at, &key, &value))
+			add_value(sums, value, depth + 1);
+	}
+	Py_DECREF(o);
+}
+
+void
+output_bytes_tag(struct span *s, PyObject *output)
+{
+	struct sums sums = { .tensor = tensor_class() };
+	if (sums.tensor == NULL)
+		return;
+	add_value(&sums, output, 0);
+	if (sums.tensors > 0)
+		span_metric(s, comfy_keys.output_bytes, sums.cpu + sums.other);
+	if (sums.other > 0)
+		span_metric(s, comfy_keys.output_bytes_gpu, sums.other);
+	Py_DECREF(sums.tensor);
+}

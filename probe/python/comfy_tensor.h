@@ -1,0 +1,26 @@
+/*
+ * comfy_tensor.h - how large torch's tensors are, and what they keep alive.
+ *
+ * GIL held; no exception is left behind.  torch is looked up where it is, never
+ * imported.  Only attributes that torch answers in C are asked: a class of
+ * tensors that has its own way with torch's functions (a proxy of another
+ * process, a quantized one) is passed over, as asking it would run its code.
+ */
+#pragma once
+
+#include "probe/python/py.h"
+
+struct tensor_size {
+	double bytes;         /* of its elements */
+	bool cpu;             /* in the memory of the processor */
+	double storage_bytes; /* that it keeps alive: a view keeps the whole */
+	uintptr_t storage;    /* the same for all that share it */
+};
+
+/* Names in torch; -1 with an exception. */
+int tensor_setup(void);
+/* The class, new reference; NULL while the host has no torch. */
+PyTypeObject *tensor_class(void);
+bool tensor_is(PyObject *o, PyTypeObject *tensor);
+/* `out->storage*` only when asked for. */
+void tensor_measure(PyObject *t, bool storage, struct tensor_size *out);
