@@ -11,6 +11,7 @@
 /* More than is told of one, so that what is clipped is clipped after redaction. */
 #define MESSAGE_BYTES 16384
 #define DEPTH_MAX     32
+#define CAUSES_MAX    4
 
 static bool
 is_named(PyObject *exception, const char *name)
@@ -31,30 +32,86 @@ fail_is_interrupt(PyObject *exception)
 	return is_named(exception, "InterruptProcessingException");
 }
 
+/* What an error says of the machine; both 0 and false: nothing. */
+struct verdict {
+	uint32_t oom; /* string id: gpu, host_alloc */
+	bool device;  /* the device failed, and may go on failing */
+};
+
 static bool
-says(PyObject *exception, const char *what)
+says_one_of(const char *text, const char *const *words)
 {
+	for (; *words != NULL; words++)
+		if (strstr(text, *words) != NULL)
+			return true;
+	return false;
+}
+
+/*
+ * Memory of the device, or of the host; what the kernel kills is told by others.
+ * `kind` is the name of the class, maybe with its module.
+ */
+static struct verdict
+judge(const char *kind, bool accelerator, const char *text)
+{
+	static const char *const gpu[] = { "CUDA out of memory", "HIP out of memory",
+		"error: out of memory", "[CUDA]: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+		NULL };
+	static const char *const host[] = { "DefaultCPUAllocator", "Cannot allocate memory", NULL };
+	static const char *const device[] = { "CUDA error", "CUDA driver error", "cudaError",
+		"Error [CUDA]", "HIP error", "hipError", NULL };
+	if (strstr(kind, "OutOfMemoryError") != NULL || says_one_of(text, gpu) ||
+	    (accelerator && strstr(text, "out of memory") != NULL))
+		return (struct verdict){ .oom = comfy_keys.gpu };
+	if (strstr(kind, "MemoryError") != NULL || says_one_of(text, host))
+		return (struct verdict){ .oom = comfy_keys.host_alloc };
+	return (struct verdict){ .device = accelerator || says_one_of(text, device) };
+}
+
+static struct verdict
+judge_one(PyObject *exception)
+{
+	struct verdict v = { 0 };
+	bool out = is_named(exception, "OutOfMemoryError");
+	bool accelerator = is_named(exception, "AcceleratorError");
+	/* What a node has to say of its own is no evidence of the machine's state. */
+	if (!out && !accelerator && !PyErr_GivenExceptionMatches(exception, PyExc_MemoryError) &&
+	    !PyErr_GivenExceptionMatches(exception, PyExc_RuntimeError) &&
+	    !PyErr_GivenExceptionMatches(exception, PyExc_OSError))
+		return v;
+	const char *kind = out ? "OutOfMemoryError"
+			   : PyErr_GivenExceptionMatches(exception, PyExc_MemoryError)
+			       ? "MemoryError"
+			       : "";
 	PyObject *text = PyObject_Str(exception);
 	size_t n;
 	const char *p = comfy_text(text, &n);
-	bool yes = p != NULL && strstr(p, what) != NULL;
 	PyErr_Clear();
+	v = judge(kind, accelerator, p != NULL ? p : "");
 	Py_XDECREF(text);
-	return yes;
+	return v;
 }
 
-/* Memory of the device, or of the host; what the kernel kills is told by others. */
-static uint32_t
-oom_of(PyObject *exception)
+/* The error, else the one that it was raised from. */
+static struct verdict
+judge_exception(PyObject *exception)
 {
-	if (is_named(exception, "OutOfMemoryError") ||
-	    (is_named(exception, "AcceleratorError") && says(exception, "out of memory")))
-		return comfy_keys.gpu;
-	if (PyErr_GivenExceptionMatches(exception, PyExc_MemoryError) ||
-	    (PyErr_GivenExceptionMatches(exception, PyExc_RuntimeError) &&
-		says(exception, "DefaultCPUAllocator")))
-		return comfy_keys.host_alloc;
-	return 0;
+	struct verdict v = { 0 };
+	PyObject *at = Py_XNewRef(exception);
+	for (int depth = 0; at != NULL && depth < CAUSES_MAX && v.oom == 0 && !v.device; depth++) {
+		PyObject *cause = PyException_GetCause(at);
+		v = judge_one(at);
+		Py_SETREF(at, cause);
+	}
+	Py_XDECREF(at);
+	return v;
+}
+
+static void
+tag_verdict(struct span *s, struct verdict v)
+{
+	span_tag_id(s, comfy_keys.oom, v.oom);
+	span_tag_id(s, comfy_keys.device_error, v.device ? comfy_keys.yes : 0);
 }
 
 static void
@@ -76,18 +133,25 @@ fail_node(struct comfy_job *j, struct comfy_node *n, PyObject *exception, PyObje
 		n->outcome = OUTCOME_INTERRUPTED;
 		return;
 	}
-	uint32_t oom = exception != NULL ? oom_of(exception) : 0;
+	struct verdict verdict = judge_exception(exception);
 	for (int depth = 0; up != NULL && depth < DEPTH_MAX; depth++) {
 		span_error(up->span, exception, tb);
 		up->outcome = OUTCOME_ERROR;
-		span_tag_id(up->span, comfy_keys.oom, oom);
+		tag_verdict(up->span, verdict);
 		if (up != n)
 			tag_real(up->span, n);
 		up = up->parent != NULL ? node_find(j, up->parent) : NULL;
 	}
 	span_error(j->span, exception, tb);
-	span_tag_id(j->span, comfy_keys.oom, oom);
+	tag_verdict(j->span, verdict);
 	j->failed = exception != NULL;
+}
+
+void
+fail_job(struct comfy_job *j, PyObject *exception, PyObject *tb)
+{
+	span_error(j->span, exception, tb);
+	tag_verdict(j->span, judge_exception(exception));
 }
 
 /* The lines of a formatted traceback that say where, without the source between them. */
@@ -114,7 +178,7 @@ put_places(char out[STACK_BYTES], PyObject *list)
 /* Texts of the host's message, borrowed for the time of one call. */
 struct told {
 	char type[TYPE_BYTES], message[MESSAGE_BYTES], stack[STACK_BYTES];
-	uint32_t oom;
+	struct verdict verdict;
 };
 
 static void
@@ -133,9 +197,13 @@ read_message(struct told *t, PyObject *message)
 	t->stack[0] = '\0';
 	if (traceback != NULL && PyList_Check(traceback) && PyList_GET_SIZE(traceback) > 0)
 		put_places(t->stack, traceback);
-	t->oom = strstr(t->type, "OutOfMemoryError") != NULL         ? comfy_keys.gpu
-		 : strstr(t->message, "DefaultCPUAllocator") != NULL ? comfy_keys.host_alloc
-								     : 0;
+	/* As judge_one: what a node says of its own is no evidence. */
+	static const char *const kinds[] = { "MemoryError", "AcceleratorError", "RuntimeError",
+		"OSError", NULL };
+	t->verdict = (struct verdict){ 0 };
+	if (says_one_of(t->type, kinds))
+		t->verdict =
+		    judge(t->type, strstr(t->type, "AcceleratorError") != NULL, t->message);
 }
 
 void
@@ -152,9 +220,9 @@ fail_told(struct comfy_job *j, PyObject *message)
 		n = node_find(j, id);
 	if (n != NULL) {
 		span_error_told(n->span, t.type, t.message, t.stack);
-		span_tag_id(n->span, comfy_keys.oom, t.oom);
+		tag_verdict(n->span, t.verdict);
 		n->outcome = OUTCOME_ERROR;
 	}
 	span_error_told(j->span, t.type, t.message, t.stack);
-	span_tag_id(j->span, comfy_keys.oom, t.oom);
+	tag_verdict(j->span, t.verdict);
 }

@@ -21,10 +21,11 @@ OLD = ("p2024a", "p010")  # nothing asynchronous, no registry of progress
 WITHOUT_NODES = ("pminimal",)  # nodes are told to clients only
 
 # TELEMETRY.md, section 2, of the spans that are tested here: nothing else may leave the process.
-COMMON = {"component", "span.kind", "error.type", "error.message", "error.stack", "prompt.id", "oom"}
+COMMON = {"component", "span.kind", "error.type", "error.message", "error.stack", "prompt.id", "oom", "device_error"}
 WORKFLOW = {"job.id", "workflow.hash", "workflow.status", "workflow.node_count", "workflow.nodes_executed",
             "workflow.nodes_cached", "workflow.worker_died", "queue.number", "queue.item", "queue.wait_ms", "thread.id", "memory.rss.before_bytes",
-            "memory.rss.after_bytes", "memory.rss.peak_bytes"}
+            "memory.rss.after_bytes", "memory.rss.peak_bytes", "memory.held.outputs_bytes", "memory.held.outputs_bytes.gpu",
+            "memory.held.models_bytes", "memory.held.models_bytes.gpu", "memory.held.top", "memory.unaccounted_bytes"}
 ALLOWED = {
     VALIDATE: {"workflow.hash", "workflow.node_count"}, WAIT: {"queue.number", "queue.item", "workflow.status"}, EVICT: set(), JOB: WORKFLOW,
     NODE: {"node.id", "node.display_id", "node.parent_id", "node.class_type", "node.status", "node.cached", "node.attempts",
@@ -166,6 +167,24 @@ class EveryGeneration(Case):
                 self.assertNotIn("3", job.nodes)
             host = run(comfy, "host_alloc")
             self.assertEqual(host.run.meta["oom"], "host_alloc")
+
+        self.each(check)
+
+    def test_tells_an_end_of_memory_from_an_error_of_the_device(self) -> None:
+        wanted = {"memory_error": ("host_alloc", None), "array_memory_error": ("host_alloc", None), "no_map": ("host_alloc", None),
+                  "windows": ("host_alloc", None), "cuda_out": ("gpu", None), "accelerator_out": ("gpu", None),
+                  "accelerator": (None, "true"), "cuda_assert": (None, "true"), "hip": (None, "true"),
+                  "wrapped_device": (None, "true"), "wrapped_memory": ("gpu", None), "boasting": (None, None)}
+
+        def check(profile: str, comfy: Host) -> None:
+            for case, said in wanted.items():
+                graph = {"1": {"class_type": "StandinMachineError", "inputs": {"value": 1, "case": case}},
+                         "2": {"class_type": "StandinOut", "inputs": {"value": ["1", 0]}}}
+                job = wait_job(comfy, comfy.submit(graph))
+                if profile in WITHOUT_NODES and case.startswith("wrapped"):
+                    continue  # the message is of the outer error alone
+                for span in [job.run, *([] if profile in WITHOUT_NODES else [job.nodes["1"]])]:
+                    self.assertEqual((span.meta.get("oom"), span.meta.get("device_error")), said, (case, span))
 
         self.each(check)
 

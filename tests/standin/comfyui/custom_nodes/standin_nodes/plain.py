@@ -142,6 +142,41 @@ class StandinHostAlloc:
         return (int(torch.empty((1 << 44,)).numel()),)
 
 
+class StandinMachineError:
+    """Fails as libraries do when memory or the device gives out, by the name of the case."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("INT",), "run", CATEGORY
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"value": ("INT", {"default": 0}),
+                             "case": (sorted(MACHINE_ERRORS), {"default": "memory_error"})}}
+
+    def run(self, value: int, case: str) -> tuple[int]:
+        kind, message = MACHINE_ERRORS[case]
+        if case.startswith("wrapped"):
+            raise ValueError("the sampler gave up") from kind(message)
+        raise kind(message)
+
+
+AcceleratorError = type("AcceleratorError", (RuntimeError,), {"__module__": "torch"})
+MACHINE_ERRORS: dict[str, Any] = {
+    "memory_error": (MemoryError, ""),
+    "array_memory_error": (type("_ArrayMemoryError", (MemoryError,), {}), "Unable to allocate 7.5 GiB"),
+    "no_map": (RuntimeError, "unable to mmap 8589934592 bytes from file <x>: Cannot allocate memory (12)"),
+    "windows": (RuntimeError, "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not "
+                              "enough memory: you tried to allocate 1099511627776 bytes."),
+    "cuda_out": (RuntimeError, "CUDA error: out of memory"),
+    "accelerator_out": (AcceleratorError, "CUDA error: out of memory"),
+    "accelerator": (AcceleratorError, "CUDA error: an illegal memory access was encountered"),
+    "cuda_assert": (RuntimeError, "CUDA error: device-side assert triggered"),
+    "hip": (RuntimeError, "HIP error: the operation cannot be performed in the present state"),
+    "wrapped_device": (RuntimeError, "CUDA error: unspecified launch failure"),
+    "wrapped_memory": (comfy.model_management.OOM_EXCEPTION, "CUDA out of memory."),
+    "boasting": (ValueError, "CUDA error: not really, DefaultCPUAllocator"),
+}
+
+
 class StandinSteps:
     """Steps with a progress bar: each step is a chance to be interrupted."""
 
@@ -197,5 +232,5 @@ class StandinThreads:
 
 PLAIN = {node.__name__: node for node in (
     StandinValue, StandinOut, StandinSleep, StandinBusy, StandinAllocate, StandinMeasure,
-    StandinRaise, StandinGpuOom, StandinHostAlloc, StandinSteps, StandinInterruptSelf,
-    StandinThreads)}
+    StandinRaise, StandinGpuOom, StandinHostAlloc, StandinMachineError, StandinSteps,
+    StandinInterruptSelf, StandinThreads)}
