@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+import time
 import unittest
 from typing import Any
 
@@ -34,7 +35,9 @@ class Generations(unittest.TestCase):
                 self.assertIn("execution_error", dict(failed["status"]["messages"]))
                 running = comfy.submit(workflow("interrupted"))
                 comfy.wait_running(running)
-                comfy.interrupt()
+                while running not in comfy.history(running):  # one at its very start is lost
+                    comfy.interrupt()
+                    time.sleep(0.05)
                 self.assertIn("execution_interrupted",
                               dict(comfy.wait(running)["status"]["messages"]))
                 self.assertEqual(comfy.stop(signal.SIGINT), 0)
