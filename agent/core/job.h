@@ -60,6 +60,7 @@ struct job_filter {
 	uint32_t states;        /* bit 1 << state; 0: all */
 	uint64_t since_real_ns; /* queued at or after */
 	const char *prompt_id;  /* NULL: any */
+	bool prompt_begins;     /* prompt_id is how it begins; newest first only */
 	int64_t probe;          /* 0: any */
 	bool oldest_first;      /* by id */
 	uint32_t limit;         /* 0: none */
@@ -68,9 +69,17 @@ struct job_filter {
 /* Anything but E_OK ends the walk and is its result. The row is good during the call only. */
 typedef enum err (*job_fn)(void *ctx, const struct job_row *job);
 
+/* How an attempt to tell a webhook has ended. */
+enum notice_end {
+	NOTICE_DONE,    /* told, or given up: it goes */
+	NOTICE_AGAIN,   /* the far end could not */
+	NOTICE_REFUSED, /* it would not; yet it is asked again */
+};
+
 /* A final state that a webhook has not been told yet. */
 struct notice_row {
 	int64_t job;
 	enum job_state state;
 	uint32_t attempts; /* that failed */
+	uint32_t refusals; /* of them: the far end said no */
 };

@@ -279,13 +279,16 @@ struct store_ops {
 
 	/* A webhook is to be told; once for each job and state, whatever is said again. */
 	enum err (*notice_put)(struct store *st, int64_t job, enum job_state state);
-	/* The one due for longest; E_NOTFOUND: none is, *next_real_ns says when (0: none at all).
+	/*
+	 * The one due for longest, those of one job in turn.  E_NOTFOUND: none is,
+	 * *next_real_ns says when (0: none at all).
 	 */
 	enum err (*notice_next)(
 	    struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns);
-	/* Told, or given up (done), or to be told again then. E_NOTFOUND. */
-	enum err (*notice_settle)(struct store *st, int64_t job, enum job_state state, bool done,
-	    uint64_t next_try_real_ns);
+	/* It goes, or is to be told again then. E_NOTFOUND. */
+	enum err (*notice_settle)(struct store *st, int64_t job, enum job_state state,
+	    enum notice_end end, uint64_t next_try_real_ns);
+	enum err (*notice_count)(struct store *st, uint64_t *out);
 
 	/* Small persistent key/value (agent rates, next try of a destination, ...). */
 	enum err (*meta_put)(struct store *st, const char *key, const void *value, size_t n);

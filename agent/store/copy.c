@@ -235,7 +235,7 @@ copy_rows(sqlite3 *src, sqlite3 *dst, struct copy_result *out)
 	if (e == E_OK)
 		e = copy_table(&c, "history", false, 3, NULL);
 	if (e == E_OK)
-		e = copy_table(&c, "notice", false, 4, NULL);
+		e = copy_table(&c, "notice", false, 6, NULL);
 	if (e == E_OK)
 		e = copy_table(&c, "probe", true, 13, NULL);
 	if (e == E_OK)

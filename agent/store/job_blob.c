@@ -112,5 +112,8 @@ job_wanted(const struct job_filter *f, const struct job_row *j)
 {
 	return (f->states == 0 || (f->states & 1u << j->state) != 0) &&
 	       j->queued_real_ns >= f->since_real_ns && (f->probe == 0 || f->probe == j->probe) &&
-	       (f->prompt_id == NULL || strcmp(f->prompt_id, j->prompt_id) == 0);
+	       (f->prompt_id == NULL ||
+		   (f->prompt_begins
+			   ? strncmp(f->prompt_id, j->prompt_id, strlen(f->prompt_id)) == 0
+			   : strcmp(f->prompt_id, j->prompt_id) == 0));
 }

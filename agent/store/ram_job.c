@@ -124,6 +124,18 @@ ram_notice_put(struct store *st, int64_t job, enum job_state state)
 	return ram_own_end(r, own, E_OK);
 }
 
+/* Another state of its job is to be told before it. */
+static bool
+is_behind(struct ram_store *r, const struct ram_row *n)
+{
+	struct ram_row *end = &r->ends[RAM_NOTICE];
+
+	for (struct ram_row *row = end->next; row != n && row != end; row = row->next)
+		if (row->u.notice.row.job == n->u.notice.row.job)
+			return true;
+	return false;
+}
+
 enum err
 ram_notice_next(
     struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns)
@@ -132,7 +144,8 @@ ram_notice_next(
 
 	*next_real_ns = 0;
 	for (struct ram_row *row = end->next; row != end; row = row->next)
-		if (best == NULL || row->u.notice.next_try < best->u.notice.next_try)
+		if ((best == NULL || row->u.notice.next_try < best->u.notice.next_try) &&
+		    !is_behind(ram_of(st), row))
 			best = row;
 	if (best == NULL)
 		return E_NOTFOUND;
@@ -145,8 +158,8 @@ ram_notice_next(
 }
 
 enum err
-ram_notice_settle(
-    struct store *st, int64_t job, enum job_state state, bool done, uint64_t next_try_real_ns)
+ram_notice_settle(struct store *st, int64_t job, enum job_state state, enum notice_end end,
+    uint64_t next_try_real_ns)
 {
 	struct ram_store *r = ram_of(st);
 	struct ram_row *row = find_notice(r, job, &state);
@@ -157,14 +170,26 @@ ram_notice_settle(
 		return E_NOTFOUND;
 	if ((e = ram_own_begin(r, &own)) != E_OK)
 		return e;
-	if (done)
+	if (end == NOTICE_DONE)
 		return ram_own_end(r, own, ram_remove(r, row));
 	e = ram_change(r, row);
 	if (e == E_OK) {
 		row->u.notice.row.attempts++;
+		row->u.notice.row.refusals += end == NOTICE_REFUSED;
 		row->u.notice.next_try = next_try_real_ns;
 	}
 	return ram_own_end(r, own, e);
+}
+
+enum err
+ram_notice_count(struct store *st, uint64_t *out)
+{
+	struct ram_row *end = &ram_of(st)->ends[RAM_NOTICE];
+
+	*out = 0;
+	for (struct ram_row *row = end->next; row != end; row = row->next)
+		++*out;
+	return E_OK;
 }
 
 /* ---- retention ---------------------------------------------------------- */

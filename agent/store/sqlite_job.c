@@ -123,7 +123,10 @@ sqlite_jobs(struct store *st, const struct job_filter *f, job_fn fn, void *ctx)
 	const uint32_t open = 1u << JOB_QUEUED | 1u << JOB_RUNNING;
 	sqlite3_stmt *q;
 
-	if (f->prompt_id != NULL) {
+	if (f->prompt_id != NULL && f->prompt_begins) {
+		q = sq(s, STMT_JOB_BEGINS);
+		sqlite3_bind_text(q, 1, f->prompt_id, -1, SQLITE_STATIC);
+	} else if (f->prompt_id != NULL) {
 		q = sq(s, f->oldest_first ? STMT_JOB_PROMPT_UP : STMT_JOB_PROMPT_DOWN);
 		sqlite3_bind_text(q, 1, f->prompt_id, -1, SQLITE_STATIC);
 	} else if (f->probe != 0 && f->oldest_first && f->states != 0 && (f->states & ~open) == 0) {
@@ -197,8 +200,9 @@ sqlite_notice_next(
 		return e;
 	*out = (struct notice_row){ .job = sqlite3_column_int64(q, 0),
 		.state = (enum job_state)sqlite3_column_int64(q, 1),
-		.attempts = (uint32_t)sqlite3_column_int64(q, 2) };
-	next = sq_u64(q, 3);
+		.attempts = (uint32_t)sqlite3_column_int64(q, 2),
+		.refusals = (uint32_t)sqlite3_column_int64(q, 3) };
+	next = sq_u64(q, 4);
 	sq_reset(q);
 	if (store_due(next, now_real_ns))
 		return E_OK;
@@ -207,8 +211,8 @@ sqlite_notice_next(
 }
 
 enum err
-sqlite_notice_settle(
-    struct store *st, int64_t job, enum job_state state, bool done, uint64_t next_try_real_ns)
+sqlite_notice_settle(struct store *st, int64_t job, enum job_state state, enum notice_end end,
+    uint64_t next_try_real_ns)
 {
 	struct sqlite_store *s = sqlite_of(st);
 	sqlite3_stmt *q;
@@ -217,15 +221,28 @@ sqlite_notice_settle(
 
 	if (e != E_OK)
 		return e;
-	q = sq(s, done ? STMT_NOTICE_DELETE : STMT_NOTICE_LATER);
+	q = sq(s, end == NOTICE_DONE ? STMT_NOTICE_DELETE : STMT_NOTICE_LATER);
 	sqlite3_bind_int64(q, 1, job);
 	sqlite3_bind_int(q, 2, (int)state);
-	if (!done)
+	if (end != NOTICE_DONE) {
 		sqlite3_bind_int64(q, 3, (int64_t)next_try_real_ns);
+		sqlite3_bind_int(q, 4, end == NOTICE_REFUSED);
+	}
 	e = sq_done(s, q);
 	if (e == E_OK && sqlite3_changes(s->db) == 0)
 		e = E_NOTFOUND;
 	return own_end(s, own, e);
+}
+
+enum err
+sqlite_notice_count(struct store *st, uint64_t *out)
+{
+	int64_t n = 0;
+	enum err e = sq_number(sqlite_of(st), STMT_NOTICE_COUNT, &n);
+
+	if (e == E_OK)
+		*out = (uint64_t)n;
+	return e;
 }
 
 /* ---- retention ---------------------------------------------------------- */

@@ -430,6 +430,7 @@ static const struct store_ops ram_ops = {
 	.notice_put = ram_notice_put,
 	.notice_next = ram_notice_next,
 	.notice_settle = ram_notice_settle,
+	.notice_count = ram_notice_count,
 	.meta_put = ram_meta_put,
 	.meta_get = ram_meta_get,
 };

@@ -161,6 +161,7 @@ const struct store_ops sqlite_ops = {
 	.notice_put = sqlite_notice_put,
 	.notice_next = sqlite_notice_next,
 	.notice_settle = sqlite_notice_settle,
+	.notice_count = sqlite_notice_count,
 	.meta_put = sqlite_meta_put,
 	.meta_get = sqlite_meta_get,
 };

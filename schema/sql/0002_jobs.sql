@@ -18,12 +18,15 @@ CREATE INDEX job_prompt ON job(prompt_id, id);
 CREATE INDEX job_state ON job(state);
 CREATE INDEX job_open ON job(probe, id) WHERE state < 2;
 
--- Final states that a webhook is to be told.  next_try: real time, nanoseconds.
+-- Final states that a webhook is to be told, in the order of id.  refusals: of the
+-- attempts, how often the far end said no.  next_try: real time, nanoseconds.
 CREATE TABLE notice(
+	id INTEGER PRIMARY KEY,
 	job INTEGER NOT NULL,
 	state INTEGER NOT NULL,
 	attempts INTEGER NOT NULL,
+	refusals INTEGER NOT NULL,
 	next_try INTEGER NOT NULL,
-	PRIMARY KEY(job, state)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX notice_due ON notice(next_try, job);
+	UNIQUE(job, state)
+) STRICT;
+CREATE INDEX notice_due ON notice(next_try);

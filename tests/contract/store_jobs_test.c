@@ -152,6 +152,12 @@ TEST(filters_choose_and_order)
 	l = LIST(.prompt_id = UUID);
 	CHECK_EQ(l.n, 2);
 	CHECK_EQ(l.ids[0], 3);
+	l = LIST(.prompt_id = "0f6ac0de-", .prompt_begins = true);
+	CHECK_EQ(l.n, 2);
+	CHECK_EQ(l.ids[0], 3);
+	CHECK_EQ(LIST(.prompt_id = "0f6ac0df", .prompt_begins = true).n, 0);
+	CHECK_EQ(LIST(.prompt_id = "", .prompt_begins = true).n, 3);
+	CHECK_EQ(LIST(.prompt_id = "0f6ac0de-").n, 0);
 	l = LIST(.prompt_id = UUID, .oldest_first = true, .limit = 1);
 	CHECK_EQ(l.ids[0], 1);
 	l = LIST(.probe = 3, .states = 1u << JOB_QUEUED | 1u << JOB_RUNNING, .oldest_first = true);
@@ -234,18 +240,47 @@ TEST(notices_wait_come_once_and_go)
 	CHECK_EQ(n.job, a.id);
 	CHECK_EQ(n.state, JOB_FAILED);
 	CHECK_EQ(n.attempts, 0);
-	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_FAILED, false, NOW + 5), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_FAILED, NOTICE_AGAIN, NOW + 5), E_OK);
 	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
 	CHECK_EQ(n.job, b.id);
-	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_LOST, true, 0), E_OK);
-	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_LOST, true, 0), E_NOTFOUND);
+	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_LOST, NOTICE_DONE, 0), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_LOST, NOTICE_DONE, 0), E_NOTFOUND);
 	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_NOTFOUND);
 	CHECK_EQ(next, NOW + 5);
 	CHECK_EQ(OPS->notice_next(st, NOW + 5, &n, &next), E_OK);
 	CHECK_EQ(n.attempts, 1);
+	CHECK_EQ(n.refusals, 0);
 	/* Written by a clock that was set back since: due. */
-	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_FAILED, false, NOW + 400 * DAY), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_FAILED, NOTICE_REFUSED, NOW + 400 * DAY), E_OK);
 	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
+	CHECK_EQ(n.attempts, 2);
+	CHECK_EQ(n.refusals, 1);
+	done();
+}
+
+TEST(notices_of_one_job_come_in_turn)
+{
+	struct notice_row n;
+	uint64_t next, count;
+	struct job_row a, b;
+
+	reopen();
+	a = job(JOB_FAILED, UUID, NOW);
+	b = job(JOB_FAILED, UUID, NOW);
+	CHECK_EQ(OPS->notice_put(st, a.id, JOB_LOST), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_LOST, NOTICE_AGAIN, NOW + 5), E_OK);
+	CHECK_EQ(OPS->notice_put(st, a.id, JOB_FAILED), E_OK);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_NOTFOUND); /* behind one that rests */
+	CHECK_EQ(next, NOW + 5);
+	CHECK_EQ(OPS->notice_put(st, b.id, JOB_FAILED), E_OK);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK); /* which is nothing to another */
+	CHECK_EQ(n.job, b.id);
+	CHECK_EQ(OPS->notice_count(st, &count), E_OK);
+	CHECK_EQ(count, 3);
+	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_FAILED, NOTICE_DONE, 0), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_LOST, NOTICE_DONE, 0), E_OK);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
+	CHECK_EQ(n.state, JOB_FAILED);
 	done();
 }
 
@@ -362,6 +397,7 @@ suite(void)
 	RUN(versions_only_grow_and_say_what_changed);
 	RUN(a_rollback_takes_jobs_and_notices_back);
 	RUN(notices_wait_come_once_and_go);
+	RUN(notices_of_one_job_come_in_turn);
 	RUN(retention_forgets_final_ones_oldest_first);
 	RUN(a_row_with_a_flipped_byte_is_passed_over);
 	RUN(an_older_file_gets_the_tables);
