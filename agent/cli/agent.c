@@ -123,6 +123,12 @@ reopen_log(void *ctx)
 }
 
 static void
+copy(char *to, size_t cap, const char *from)
+{
+	snprintf(to, cap, "%s", from);
+}
+
+static void
 fill_options(const struct cli *c, struct service_options *o)
 {
 	const struct config *g = c->config;
@@ -136,6 +142,9 @@ fill_options(const struct cli *c, struct service_options *o)
 	o->limits.jobs_max = config_number(g, OPT_STORE_JOBS);
 	o->limits.jobs_age_s = config_number(g, OPT_STORE_JOBS_AGE) / 1000;
 	o->limits.free_floor_bytes = config_number(g, OPT_STORE_FREE);
+	copy(o->webhook.url, sizeof o->webhook.url, config_string(g, OPT_WEBHOOK_URL));
+	copy(o->webhook.secret, sizeof o->webhook.secret, config_string(g, OPT_WEBHOOK_SECRET));
+	copy(o->webhook.ca_file, sizeof o->webhook.ca_file, config_string(g, OPT_CA_FILE));
 	o->processor.service = config_string(g, OPT_SERVICE);
 	o->processor.env = config_string(g, OPT_ENV);
 	o->processor.version = config_string(g, OPT_VERSION);

@@ -37,6 +37,16 @@ without_secrets(char *out, size_t cap, const char *text)
 	out[n] = '\0';
 }
 
+/* Behind the host of a webhook's address there may be a key. */
+static void
+hide_path(char *url, size_t cap)
+{
+	char *host = strstr(url, "://"), *path = host != NULL ? strpbrk(host + 3, "/?#") : NULL;
+
+	if (path != NULL && path[1] != '\0')
+		snprintf(path, cap - (size_t)(path - url), path[0] == '/' ? "/***" : "***");
+}
+
 /* The value as people read it. */
 static const char *
 shown(const struct config *c, enum option o, char *buf, size_t cap)
@@ -47,7 +57,11 @@ shown(const struct config *c, enum option o, char *buf, size_t cap)
 		return "";
 	if (option_table[o].type == TYPE_SIZE)
 		return config_size_text(config_number(c, o), buf, cap);
+	if (option_table[o].type == TYPE_SECRET)
+		return "***";
 	without_secrets(buf, cap, text);
+	if (o == OPT_WEBHOOK_URL)
+		hide_path(buf, cap);
 	return buf;
 }
 

@@ -233,6 +233,59 @@ print_probe(const struct page *p, json_t *probe, bool first)
 	    list);
 }
 
+/* "2 running, 10,000 succeeded": those that there are. */
+static void
+print_jobs(const struct page *p)
+{
+	json_t *jobs = json_object_get(p->root, "jobs"), *v;
+	char list[400] = "", count[32];
+	const char *key;
+	size_t n = 0;
+
+	if (sum(jobs) == 0)
+		return;
+	json_object_foreach(jobs, key, v)
+	{
+		int k = json_integer_value(v) == 0
+			    ? 0
+			    : snprintf(list + n, sizeof list - n, "%s%s %s", n > 0 ? ", " : "",
+				  term_count((uint64_t)json_integer_value(v), count, sizeof count),
+				  key);
+
+		if (k < 0 || (size_t)k >= sizeof list - n)
+			break;
+		n += (size_t)k;
+	}
+	label(p, "jobs");
+	line(p, LABEL, "%s", list);
+}
+
+static void
+print_webhook(const struct page *p)
+{
+	json_t *w = json_object_get(p->root, "webhook");
+	const char *state = text(w, "state"), *error = text(w, "last_error");
+	uint64_t next = number(w, "next_try_ns"),
+		 lost = number(w, "given_up") + number(w, "expired");
+	char told[32], waiting[32], ago[32], gone[64] = "", count[32];
+
+	if (!json_is_object(w))
+		return;
+	if (lost > 0)
+		snprintf(gone, sizeof gone, ", %s given up", term_count(lost, count, sizeof count));
+	label(p, "webhook");
+	styled(p, state_style(state), state);
+	line(p, LABEL + (int)strlen(state), ", %s, %s told, %s waiting%s%s", text(w, "target"),
+	    term_count(number(w, "told"), told, sizeof told),
+	    term_count(number(w, "waiting"), waiting, sizeof waiting), gone,
+	    json_is_true(json_object_get(w, "signed")) ? "" : ", not signed");
+	if (error[0] != '\0') {
+		label(p, "");
+		line(p, LABEL, "  %s%s%s", error, next > clock_real_ns() ? ", next try in " : "",
+		    next > clock_real_ns() ? away(next, ago, sizeof ago) : "");
+	}
+}
+
 static void
 print_head(const struct page *p)
 {
@@ -282,6 +335,7 @@ print_status(const struct page *p)
 	print_head(p);
 	print_spans(p);
 	print_rates(p);
+	print_jobs(p);
 	if (number(p->root, "pid") != 0 &&
 	    json_array_size(json_object_get(p->root, "destinations")) == 0) {
 		label(p, "destinations");
@@ -289,6 +343,7 @@ print_status(const struct page *p)
 	}
 	json_array_foreach(json_object_get(p->root, "destinations"), i, o)
 	    print_destination(p, o, i == 0);
+	print_webhook(p);
 	json_array_foreach(json_object_get(p->root, "probes"), i, o)
 	{
 		if (i == PROBES_MOST)

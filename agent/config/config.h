@@ -20,6 +20,7 @@ enum option {
 
 enum option_type {
 	TYPE_STRING,
+	TYPE_SECRET,
 	TYPE_BOOL,
 	TYPE_COUNT,
 	TYPE_SIZE,

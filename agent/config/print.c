@@ -12,6 +12,7 @@
 
 static const char *const type_words[] = {
 	[TYPE_STRING] = "text",
+	[TYPE_SECRET] = "text, shown nowhere",
 	[TYPE_BOOL] = "true or false",
 	[TYPE_COUNT] = "whole number",
 	[TYPE_SIZE] = "size: 64M, 1.5G",

@@ -12,6 +12,9 @@
 
 #include "agent/config/config.h"
 
+#define ADDRESS_MAX 512 /* with the NUL, as who takes them has room for */
+#define SECRET_MAX  256
+
 struct unit {
 	const char *name;
 	uint64_t factor;
@@ -190,6 +193,45 @@ user_ids(const char *text, char *why, size_t cap)
 	return E_OK;
 }
 
+/* Not quoted in the complaint: a key may stand in it. */
+static enum err
+web_address(const char *text, char *why, size_t cap)
+{
+	size_t scheme = strncmp(text, "http://", 7) == 0    ? 7
+			: strncmp(text, "https://", 8) == 0 ? 8
+							    : 0;
+
+	for (const char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p <= ' ' || *p == 127)
+			scheme = 0;
+	if (scheme > 0 && strcspn(text + scheme, "/?#") > 0 && strlen(text) < ADDRESS_MAX)
+		return E_OK;
+	snprintf(why, cap, "expected http://host or https://host, at most %d bytes in all",
+	    ADDRESS_MAX - 1);
+	return E_INVAL;
+}
+
+static enum err
+secret(const char *text, char *why, size_t cap)
+{
+	if (strlen(text) < SECRET_MAX)
+		return E_OK;
+	snprintf(why, cap, "expected at most %d bytes", SECRET_MAX - 1);
+	return E_INVAL;
+}
+
+static enum err
+text_of(enum option o, const char *text, char *why, size_t cap)
+{
+	if (text[0] == '\0')
+		return word(o, text, why, cap);
+	if (o == OPT_ALLOW_UIDS)
+		return user_ids(text, why, cap);
+	if (o == OPT_WEBHOOK_URL)
+		return web_address(text, why, cap);
+	return word(o, text, why, cap);
+}
+
 enum err
 config_parse(enum option o, const char *text, uint64_t *number, char *why, size_t cap)
 {
@@ -199,8 +241,10 @@ config_parse(enum option o, const char *text, uint64_t *number, char *why, size_
 
 	switch (d->type) {
 	case TYPE_STRING:
-		rv = o == OPT_ALLOW_UIDS && text[0] != '\0' ? user_ids(text, why, cap)
-							    : word(o, text, why, cap);
+		rv = text_of(o, text, why, cap);
+		break;
+	case TYPE_SECRET:
+		rv = secret(text, why, cap);
 		break;
 	case TYPE_BOOL:
 		rv = boolean(text, &v, why, cap);

@@ -170,6 +170,40 @@ put_work(struct outbuf *b, const struct status_snapshot *s)
 }
 
 static void
+put_jobs(struct outbuf *b, const uint64_t jobs[JOB_STATES])
+{
+	put_key(b, "jobs");
+	put_raw(b, "{");
+	for (int i = 0; i < JOB_STATES; i++)
+		put_u64(b, job_state_name((enum job_state)i), jobs[i]);
+	put_raw(b, "}");
+}
+
+static void
+put_webhook(struct outbuf *b, const struct webhook_status *w)
+{
+	put_key(b, "webhook");
+	if (!w->configured) {
+		put_raw(b, "null");
+		return;
+	}
+	put_raw(b, "{");
+	put_str(b, "target", w->target);
+	put_bool(b, "signed", w->is_signed);
+	put_str(b, "state", destination_state_name(w->state));
+	put_i64(b, "last_status", w->last_status);
+	put_str(b, "last_error", w->last_error);
+	put_u64(b, "waiting", w->waiting);
+	put_u64(b, "told", w->told);
+	put_u64(b, "retries", w->retries);
+	put_u64(b, "given_up", w->given_up);
+	put_u64(b, "expired", w->expired);
+	put_u64(b, "last_ok_ns", w->last_ok_real_ns);
+	put_u64(b, "next_try_ns", w->next_try_real_ns);
+	put_raw(b, "}");
+}
+
+static void
 put_rates(struct outbuf *b, const struct status_rates *r)
 {
 	put_key(b, "rates");
@@ -219,6 +253,8 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 	put_u64(b, "oldest_queued_s", s->oldest_queued_s);
 	put_raw(b, "}");
 	put_rates(b, &s->rates);
+	put_jobs(b, s->jobs);
+	put_webhook(b, &s->webhook);
 	put_work(b, s);
 	put_str(b, "run_dir", s->run_dir);
 	put_str(b, "data_dir", s->data_dir);

@@ -9,6 +9,7 @@
 #include "agent/core/export.h"
 #include "agent/core/intake.h"
 #include "agent/core/process.h"
+#include "agent/core/webhook.h"
 
 #define STATUS_DESTINATIONS 8u
 #define STATUS_PROBES       64u /* newest first; probe_total says how many there are */
@@ -92,6 +93,8 @@ struct status_snapshot {
 	size_t rejected_count;
 	uint64_t oldest_queued_s; /* of all that waits, 0 when nothing does */
 	struct receiver_stats receiver;
+	uint64_t jobs[JOB_STATES]; /* in the journal */
+	struct webhook_status webhook;
 	struct status_work work;
 	struct status_rates rates;
 };

@@ -39,7 +39,9 @@ struct webhook_status {
 	char last_error[160];
 	uint64_t told, retries, given_up; /* since the start */
 	uint64_t last_ok_real_ns, next_try_real_ns;
-	uint64_t waiting; /* notices in the store; the pipeline's */
+	/* the pipeline's */
+	uint64_t waiting; /* notices in the store */
+	uint64_t expired; /* let go for their age, since the start */
 };
 
 struct webhook_notice {
@@ -56,7 +58,7 @@ struct webhook_result {
 	int state;
 	enum { WEBHOOK_TOLD, WEBHOOK_AGAIN, WEBHOOK_GIVEN_UP } end;
 	bool refused;              /* AGAIN: one more refusal */
-	uint64_t next_try_real_ns; /* AGAIN */
+	uint64_t next_try_real_ns; /* AGAIN; 0: as soon as it takes one */
 };
 
 /* wake is called on the webhook's thread: a result is there, or a notice would be taken. */
@@ -70,7 +72,7 @@ void webhook_free(struct webhook *w);
 /* Would it take a notice now?  Else when (monotonic), 0: it will say. */
 struct webhook_wish {
 	bool ready;
-	bool rested; /* the far end can be reached again: what rests is due too */
+	bool rested; /* what rests is due too: a person has asked */
 	uint64_t from_mono_ns;
 };
 void webhook_wants(struct webhook *w, struct webhook_wish *out);
@@ -79,5 +81,5 @@ MUST_CHECK enum err webhook_give(struct webhook *w, struct webhook_notice *n);
 /* The result of the one that was given; E_NOTFOUND. */
 MUST_CHECK enum err webhook_take(struct webhook *w, struct webhook_result *out);
 void webhook_status(struct webhook *w, struct webhook_status *out);
-/* A person asks, or the network is back: end all rests now. */
+/* A person asks: end all rests now. */
 void webhook_retry_now(struct webhook *w);

@@ -4,8 +4,9 @@
  * The thread sleeps in curl_multi_poll, without a time limit while no request
  * is in flight: when a rest is over is the pipeline's to know.  A failure that
  * is the far end's (no reply, 408, 425, 429, 3xx, 5xx) rests the whole line, so that a
- * receiver that is down costs one request a rest however many notices wait; a
- * refusal rests its notice alone.
+ * receiver that is down costs one request a rest however many notices wait, and
+ * what it was sent rests as well, so that a notice it cannot digest does not stop
+ * those behind it; a refusal rests its notice alone.
  */
 #include <curl/curl.h>
 #include <inttypes.h>
@@ -47,7 +48,7 @@ struct webhook {
 	uint64_t blocked_until_mono_ns; /* the line rests; 0 it does not */
 	uint32_t failures;              /* of the line, in a row */
 	bool unreachable;               /* the last attempt found no way */
-	bool rested;
+	bool rested;                    /* a person has asked, and nothing has failed since */
 	bool stop;
 	uint64_t stop_mono_ns;
 
@@ -165,15 +166,40 @@ log_outcome(struct webhook *w, const struct webhook_result *r, int status, const
 	    error);
 }
 
+/* How an attempt ended. */
+struct attempt {
+	int status; /* of a reply, or a negative curl code */
+	bool sent;  /* the far end saw something of it */
+	const char *error;
+};
+
+static struct webhook_result
+judge(struct webhook *w, const struct attempt *a, enum verdict v)
+{
+	struct webhook_result r = { .job = w->notice.job, .state = w->notice.state };
+	uint32_t failures = w->notice.tries + 1;
+
+	r.refused = v != VERDICT_SENT && v != VERDICT_RETRY;
+	if (r.refused)
+		failures = w->notice.refusals + 1;
+	r.end = v == VERDICT_SENT                           ? WEBHOOK_TOLD
+		: r.refused && failures >= WEBHOOK_REFUSALS ? WEBHOOK_GIVEN_UP
+							    : WEBHOOK_AGAIN;
+	/* One that nobody has seen keeps its place: the line rests, and goes on with it. */
+	if (r.end == WEBHOOK_AGAIN && a->sent)
+		r.next_try_real_ns = clock_real_ns() + rest_ms(w, failures) * NS_PER_MS;
+	return r;
+}
+
 /* Lock held: what the status says after an attempt. */
 static void
-note(struct webhook *w, const struct webhook_result *r, int status, const char *error)
+note(struct webhook *w, const struct webhook_result *r, const struct attempt *a, uint64_t rest)
 {
 	struct webhook_status *s = &w->status;
 
-	s->last_status = status > 0 ? status : 0;
-	snprintf(s->last_error, sizeof s->last_error, "%.150s", error);
-	s->next_try_real_ns = r->end == WEBHOOK_AGAIN ? r->next_try_real_ns : 0;
+	s->last_status = a->status > 0 ? a->status : 0;
+	snprintf(s->last_error, sizeof s->last_error, "%.150s", a->error);
+	s->next_try_real_ns = rest > 0 ? clock_real_ns() + rest * NS_PER_MS : r->next_try_real_ns;
 	s->told += r->end == WEBHOOK_TOLD;
 	s->retries += r->end == WEBHOOK_AGAIN;
 	s->given_up += r->end == WEBHOOK_GIVEN_UP;
@@ -184,41 +210,24 @@ note(struct webhook *w, const struct webhook_result *r, int status, const char *
 							      : DEST_OFFLINE;
 }
 
-/* The attempt is over: status of a reply, or a negative curl code. */
+/* The attempt is over. */
 static void
-finish(struct webhook *w, int status, const char *error)
+finish(struct webhook *w, struct attempt a)
 {
-	enum verdict v = status > 0 ? verdict_of(status, "", 0) : VERDICT_RETRY;
-	struct webhook_result r = { .job = w->notice.job, .state = w->notice.state };
-	uint64_t rest = 0;
+	enum verdict v = a.status > 0 ? verdict_of(a.status, "", 0) : VERDICT_RETRY;
+	struct webhook_result r = judge(w, &a, v);
+	uint64_t rest = v == VERDICT_RETRY ? rest_ms(w, w->failures + 1) : 0;
 
-	r.refused = v != VERDICT_SENT && v != VERDICT_RETRY;
-	r.end = v == VERDICT_SENT                                         ? WEBHOOK_TOLD
-		: r.refused && w->notice.refusals + 1 >= WEBHOOK_REFUSALS ? WEBHOOK_GIVEN_UP
-									  : WEBHOOK_AGAIN;
-	if (r.end == WEBHOOK_AGAIN) {
-		rest = rest_ms(w, r.refused ? w->notice.refusals + 1 : w->notice.tries + 1);
-		r.next_try_real_ns = clock_real_ns() + rest * NS_PER_MS;
-	}
-	if (status > 0 && v != VERDICT_SENT && error[0] == '\0')
-		error = r.refused ? "refused: is the address right, may this host send?"
-				  : "not taken now";
-	log_outcome(w, &r, status, error);
-
+	if (a.status > 0 && v != VERDICT_SENT && a.error[0] == '\0')
+		a.error = r.refused ? "refused: is the address right, may this host send?"
+				    : "not taken now";
+	log_outcome(w, &r, a.status, a.error);
 	(void)pthread_mutex_lock(&w->lock);
-	note(w, &r, status, error);
+	note(w, &r, &a, rest);
+	w->failures = v == VERDICT_RETRY ? w->failures + 1 : 0;
+	w->unreachable = a.status <= 0;
+	w->blocked_until_mono_ns = rest > 0 ? clock_mono_ns() + rest * NS_PER_MS : 0;
 	w->rested = w->rested && v == VERDICT_SENT;
-	if (v == VERDICT_RETRY) {
-		w->failures++;
-		w->unreachable = status <= 0;
-		w->blocked_until_mono_ns = clock_mono_ns() + rest_ms(w, w->failures) * NS_PER_MS;
-	} else {
-		/* Who could not be reached is back: nobody waits for the end of his rest. */
-		w->rested |= v == VERDICT_SENT && w->unreachable;
-		w->unreachable = false;
-		w->failures = 0;
-		w->blocked_until_mono_ns = 0;
-	}
 	w->result = r;
 	w->has_result = true;
 	(void)pthread_mutex_unlock(&w->lock);
@@ -241,7 +250,7 @@ begin(struct webhook *w)
 		rv = curl_multi_add_handle(w->multi, w->easy) == CURLM_OK ? E_OK : E_NOMEM;
 	}
 	if (rv != E_OK)
-		finish(w, 503, err_text(rv));
+		finish(w, (struct attempt){ .status = 503, .error = err_text(rv) });
 }
 
 /*
@@ -255,21 +264,24 @@ complete(struct webhook *w)
 	int left;
 
 	while ((m = curl_multi_info_read(w->multi, &left)) != NULL) {
+		struct attempt a = { .error = "" };
 		CURLcode code = m->data.result;
-		const char *error = "";
-		long status = 0;
+		long status = 0, sent = 0;
 
 		if (m->msg != CURLMSG_DONE)
 			continue;
 		(void)curl_easy_getinfo(w->easy, CURLINFO_RESPONSE_CODE, &status);
+		(void)curl_easy_getinfo(w->easy, CURLINFO_REQUEST_SIZE, &sent);
 		(void)curl_multi_remove_handle(w->multi, w->easy);
 		if (!w->reply.headers_whole || status < 200) { /* libcurl says 200 to half a head */
 			if (code == CURLE_OK)
 				code = CURLE_WEIRD_SERVER_REPLY;
-			error = w->error[0] != '\0' ? w->error : curl_easy_strerror(code);
+			a.error = w->error[0] != '\0' ? w->error : curl_easy_strerror(code);
 			status = -(long)code;
 		}
-		finish(w, (int)status, error);
+		a.status = (int)status;
+		a.sent = sent > 0;
+		finish(w, a);
 	}
 }
 
@@ -300,7 +312,7 @@ heed_network(struct webhook *w)
 	(void)pthread_mutex_lock(&w->lock);
 	if (w->unreachable && w->blocked_until_mono_ns > soon) {
 		w->blocked_until_mono_ns = soon;
-		w->rested = wakes = true;
+		wakes = true;
 		w->failures = 0;
 	}
 	(void)pthread_mutex_unlock(&w->lock);

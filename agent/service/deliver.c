@@ -106,13 +106,8 @@ lease_for(struct pipeline *p, size_t i, uint64_t now_real_ns, uint64_t *next_rea
 		lease_free(&leases[k]);
 }
 
-/*
- * The wall clock as it would be had it never been set back: a rest that was
- * written with the later time ends when it should.  That a rest is not cut
- * short either is the exporter's, which counts on the monotonic clock.
- */
-static uint64_t
-lease_clock(struct pipeline *p)
+uint64_t
+deliver_clock(struct pipeline *p)
 {
 	uint64_t mono = clock_mono_ns();
 	int64_t ahead = (int64_t)(clock_real_ns() - mono);
@@ -127,7 +122,7 @@ deliver_lease(struct pipeline *p)
 {
 	p->lease_mono_ns = 0;
 	for (size_t i = 0; i < p->destination_count; i++) {
-		uint64_t next = 0, now = lease_clock(p);
+		uint64_t next = 0, now = deliver_clock(p);
 
 		lease_for(p, i, now, &next);
 		if (next > now) {

@@ -234,6 +234,8 @@ turn(struct pipeline *p)
 	if (e == E_OK)
 		e = deliver_settle(p);
 	if (e == E_OK)
+		e = notices_settle(p);
+	if (e == E_OK)
 		e = run_step(p);
 	if (e == E_OK)
 		e = write_journal(p);
@@ -323,7 +325,8 @@ note_quiet(struct pipeline *p)
 		p->scan_again_ns = AGAIN_NS;
 		p->scan_mono_ns = clock_mono_ns();
 	}
-	quiet = rs.connections_now == 0 && p->pending_count == 0 && p->lease_mono_ns == 0;
+	quiet = rs.connections_now == 0 && p->pending_count == 0 && p->lease_mono_ns == 0 &&
+		p->notice_mono_ns == 0;
 	pthread_mutex_lock(&p->lock);
 	if (quiet && !p->quiet)
 		p->quiet_since_ns = clock_mono_ns();
@@ -350,6 +353,7 @@ next_deadline(const struct pipeline *p)
 		return p->retry_mono_ns;
 	t = earliest(t, p->step_mono_ns);
 	t = earliest(t, p->lease_mono_ns);
+	t = earliest(t, p->notice_mono_ns);
 	if (p->backlog)
 		return 0;
 	return p->full ? earliest(t, p->maintain_mono_ns) : t;
@@ -385,6 +389,8 @@ loop(void *arg)
 		tell_gone(p);
 		if (p->exporter != NULL && p->retry_mono_ns == 0)
 			deliver_lease(p);
+		if (p->retry_mono_ns == 0)
+			notices_next(p);
 		answer(p);
 		if (now >= p->scan_mono_ns && p->retry_mono_ns == 0)
 			scan(p, now);

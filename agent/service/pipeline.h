@@ -12,6 +12,7 @@
 #include "agent/base/thread.h"
 #include "agent/core/salvage.h"
 #include "agent/core/status.h"
+#include "agent/core/webhook.h"
 #include "agent/journal/journal.h"
 
 #define PIPELINE_GROUP_BYTES  (1u << 20) /* of batches in one transaction */
@@ -54,6 +55,8 @@ struct pipeline {
 	struct journal *journal;
 	struct receiver *receiver;
 	struct exporter *exporter; /* NULL: no destination, history is the end */
+	struct webhook *webhook;   /* NULL: nobody is told of jobs */
+	uint64_t notice_age_s;     /* older ones are of no use to anybody; 0: any is */
 	const struct destination_options *destinations;
 	int32_t destination_ids[STATUS_DESTINATIONS];
 	size_t destination_count;
@@ -68,6 +71,8 @@ struct pipeline {
 	size_t pending_count, stored_count; /* the first stored_count are in this transaction */
 	struct export_result results[PIPELINE_RESULTS];
 	size_t result_count;
+	struct webhook_result told; /* of the webhook, until it is committed */
+	bool has_told;
 	int64_t backlog_ids[PIPELINE_BACKLOG_ROWS]; /* fed, to be deleted */
 	size_t backlog_count;
 	int64_t backlog_after; /* highest raw id fed from the store */
@@ -83,6 +88,8 @@ struct pipeline {
 	uint64_t retry_mono_ns;    /* after a failure: not before; 0 none */
 	uint64_t step_mono_ns;     /* the processor wants a call then; 0 none */
 	uint64_t lease_mono_ns;    /* a delivery is due then; 0 none */
+	uint64_t notice_mono_ns;   /* a notice is due then; 0 none */
+	uint64_t notices_expired;  /* let go for their age, since the start */
 	int64_t real_ahead_ns;     /* most that the wall clock was ahead of the monotonic one */
 	uint64_t scan_mono_ns;     /* next look at the rings */
 	uint64_t scan_again_ns;    /* a probe has left: looked at again after this, 0 not */
@@ -118,7 +125,7 @@ MUST_CHECK enum err pipeline_act(
     struct pipeline *p, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
 MUST_CHECK enum err pipeline_status(struct pipeline *p, struct status_snapshot *out);
 
-/* ---- parts of a turn (intake.c, deliver.c, rings.c) --------------------- */
+/* ---- parts of a turn (intake.c, deliver.c, notices.c, rings.c) --------------------- */
 
 MUST_CHECK enum err pipeline_begin(struct pipeline *p); /* once a turn, when first needed */
 /* Rows of probes. The pointer is good until the end of the turn. */
@@ -139,6 +146,20 @@ void deliver_collect(struct pipeline *p); /* results -> memory */
 MUST_CHECK enum err deliver_settle(struct pipeline *p);
 void deliver_done(struct pipeline *p);
 void deliver_lease(struct pipeline *p);
+/*
+ * The wall clock as it would be had it never been set back: a rest that was
+ * written with the later time ends when it should.  That a rest is not cut
+ * short either is the exporter's, which counts on the monotonic clock.
+ */
+uint64_t deliver_clock(struct pipeline *p);
+
+/* What the webhook said of the notice it had, into the transaction. */
+MUST_CHECK enum err notices_settle(struct pipeline *p);
+/* After a turn that went well: the next notice that is due, to the webhook. */
+void notices_next(struct pipeline *p);
+/* Before the start, where no webhook is configured: those of an earlier run would wait, and keep
+ * their jobs, for ever. */
+MUST_CHECK enum err notices_forget(struct pipeline *p);
 
 /* Remember the counters now and then; what they say of the last minute (rates.c). */
 void rates_sample(struct pipeline *p);

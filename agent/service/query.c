@@ -123,6 +123,16 @@ add_destination(struct pipeline *p, size_t i, struct status_snapshot *s)
 		d->oldest_queued_s = (now - oldest) / NS_PER_S;
 }
 
+static enum err
+add_webhook(struct pipeline *p, struct store *st, struct status_snapshot *s)
+{
+	if (p->webhook == NULL)
+		return E_OK;
+	webhook_status(p->webhook, &s->webhook);
+	s->webhook.expired = p->notices_expired;
+	return st->ops->notice_count(st, &s->webhook.waiting);
+}
+
 /* Rows come oldest first: the array is a ring, turned round at the end by row order. */
 static void
 add_probes(struct pipeline *p, struct status_snapshot *s)
@@ -207,6 +217,10 @@ take_snapshot(void *ctx, struct store *st, struct processor *processor)
 	for (size_t i = 0; i < p->destination_count; i++)
 		add_destination(p, i, s);
 	add_probes(p, s);
+	if ((e = st->ops->jobs_count(st, s->jobs)) != E_OK)
+		return e;
+	if ((e = add_webhook(p, st, s)) != E_OK)
+		return e;
 	receiver_stats(p->receiver, &s->receiver);
 	s->work = p->work;
 	s->work.raw_backlog = s->store.raw_rows;

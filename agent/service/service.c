@@ -59,6 +59,8 @@ view_retry_now(void *agent)
 
 	if (s->pipeline.exporter != NULL)
 		exporter_retry_now(s->pipeline.exporter);
+	if (s->pipeline.webhook != NULL)
+		webhook_retry_now(s->pipeline.webhook);
 	pipeline_wake(&s->pipeline);
 }
 
@@ -119,6 +121,19 @@ see(void *ctx, const struct span_seen *s)
 }
 
 static enum err
+open_webhook(struct service *s)
+{
+	struct pipeline *p = &s->pipeline;
+	enum err e;
+
+	if (s->o->webhook.url[0] == '\0')
+		return notices_forget(p);
+	p->notice_age_s = s->o->limits.cap_age_s;
+	e = webhook_new(&s->o->webhook, pipeline_wake, p, &p->webhook);
+	return e == E_OK ? webhook_start(p->webhook) : e;
+}
+
+static enum err
 open_rooms(struct service *s)
 {
 	const struct service_options *o = s->o;
@@ -130,7 +145,9 @@ open_rooms(struct service *s)
 		.max_connections = o->max_connections,
 		.inbox_bytes = o->inbox_bytes != 0 ? o->inbox_bytes : INBOX_BYTES };
 	struct processor_options po = o->processor;
-	struct journal_options jo = { .death = deaths_ask, .death_ctx = p };
+	struct journal_options jo = {
+		.death = deaths_ask, .death_ctx = p, .notices = o->webhook.url[0] != '\0'
+	};
 	enum err e;
 
 	p->run_dir = o->run_dir;
@@ -160,10 +177,20 @@ open_rooms(struct service *s)
 		if (e != E_OK)
 			return e;
 	}
+	if ((e = open_webhook(s)) != E_OK)
+		return e;
 	if ((e = pipeline_start(p)) != E_OK)
 		return e;
 	s->pipeline_started = true;
 	return receiver_start(p->receiver);
+}
+
+static uint64_t
+left_ms(uint64_t until_mono_ns)
+{
+	uint64_t now = clock_mono_ns();
+
+	return now < until_mono_ns ? (until_mono_ns - now) / NS_PER_MS : 0;
 }
 
 /* Front to back; each may not have been made. */
@@ -180,11 +207,13 @@ close_rooms(struct service *s)
 		/* What is on its way out may end within half of the time; its results are
 		 * written by the pipeline's last turns. */
 		if (p->exporter != NULL)
-			exporter_stop(p->exporter, (until - clock_mono_ns()) / NS_PER_MS / 2);
+			exporter_stop(p->exporter, left_ms(until) / 2);
+		webhook_stop(p->webhook, left_ms(until) / 4);
 		pipeline_stop(p);
 	}
 	receiver_free(p->receiver);
 	exporter_free(p->exporter);
+	webhook_free(p->webhook);
 	if (p->started_mono_ns != 0)
 		pipeline_fini(p);
 	processor_free(p->processor);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "agent/core/status.h"
+#include "agent/core/webhook.h"
 
 enum service_store { SERVICE_STORE_SQLITE, SERVICE_STORE_RAM };
 
@@ -22,6 +23,7 @@ struct service_options {
 	struct store_limits limits;
 	const struct destination_options *destinations; /* at most STATUS_DESTINATIONS */
 	size_t destination_count;
+	struct webhook_options webhook;
 	struct processor_options processor;
 	const uint32_t *allow_uids; /* besides our own and root */
 	size_t allow_uid_count;

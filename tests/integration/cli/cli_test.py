@@ -172,6 +172,19 @@ class Alone(unittest.TestCase):
         self.assertIn("c.json:2:3: unknown key \"store.cop\"", done.stderr)
         self.assertEqual(run("check", env={**self.env, "COMFYMON_DESTINATIONS": "ftp"}).returncode, USAGE)
 
+    def test_check_shows_no_secret(self) -> None:
+        env = {**self.env, "COMFYMON_WEBHOOK_URL": "https://user:word@hooks.example:8443/T0/key?token=key",
+               "COMFYMON_WEBHOOK_SECRET": "open sesame"}
+        for args in (("check",), ("check", "--json")):
+            said = run(*args, env=env)
+            self.assertEqual(said.returncode, OK)
+            for secret in ("open sesame", "word", "key"):
+                self.assertNotIn(secret, said.stdout + said.stderr)
+            self.assertIn("https://***@hooks.example:8443/***", said.stdout)
+        bad = run("check", env={**env, "COMFYMON_WEBHOOK_URL": "hooks.example/T0/key"})
+        self.assertEqual(bad.returncode, USAGE)
+        self.assertNotIn("T0", bad.stderr)
+
     def test_the_committed_default_and_schema_are_what_the_program_prints(self) -> None:
         for option, name in (("--print-default", "comfymon.json"), ("--print-schema", "comfymon.schema.json")):
             self.assertEqual(run("check", option, env=self.env).stdout, (ROOT / "config" / name).read_text(), name)

@@ -173,6 +173,37 @@ TEST(reads_back_the_default_file_that_it_prints)
 	config_free(c);
 }
 
+TEST(takes_a_web_address_for_a_webhook_and_repeats_no_part_of_a_bad_one)
+{
+	static const char *const bad[] = { "ftp://h/", "hooks.example/key", "http://",
+		"https:///key", "http://h/a b", "http://h/\nkey", "file:///etc/key" };
+	uint64_t number;
+	char why[200];
+
+	CHECK_EQ(config_parse(OPT_WEBHOOK_URL, "http://h", &number, why, sizeof why), E_OK);
+	CHECK_EQ(
+	    config_parse(OPT_WEBHOOK_URL, "https://u:p@[::1]:8/k?x=y", &number, why, sizeof why),
+	    E_OK);
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		CHECK_EQ(config_parse(OPT_WEBHOOK_URL, bad[i], &number, why, sizeof why), E_INVAL);
+		CHECK(strstr(why, "key") == NULL);
+	}
+}
+
+TEST(takes_a_secret_that_has_room_and_repeats_none)
+{
+	char longest[300], why[200] = "";
+	uint64_t number;
+
+	memset(longest, 'k', sizeof longest);
+	longest[255] = '\0';
+	CHECK_EQ(config_parse(OPT_WEBHOOK_SECRET, longest, &number, why, sizeof why), E_OK);
+	longest[255] = 'k';
+	longest[256] = '\0';
+	CHECK_EQ(config_parse(OPT_WEBHOOK_SECRET, longest, &number, why, sizeof why), E_INVAL);
+	CHECK(strstr(why, "kk") == NULL);
+}
+
 int
 main(void)
 {
@@ -191,5 +222,7 @@ main(void)
 	RUN(reads_units);
 	RUN(reads_back_the_default_file_that_it_prints);
 	unlink(path);
+	RUN(takes_a_web_address_for_a_webhook_and_repeats_no_part_of_a_bad_one);
+	RUN(takes_a_secret_that_has_room_and_repeats_none);
 	return t_done();
 }

@@ -294,7 +294,7 @@ TEST(the_line_rests_when_the_far_end_cannot_and_as_long_as_it_asks)
 	webhook_free(w);
 }
 
-TEST(whoever_is_reached_again_gets_all_that_rests)
+TEST(what_was_never_sent_keeps_its_place_while_the_line_rests)
 {
 	struct webhook_result r = { 0 };
 	struct webhook_wish wish;
@@ -310,18 +310,20 @@ TEST(whoever_is_reached_again_gets_all_that_rests)
 	CHECK(take(w, &r));
 	CHECK_EQ(r.end, WEBHOOK_AGAIN);
 	CHECK(!r.refused);
+	CHECK_EQ(r.next_try_real_ns, 0);
 	webhook_status(w, &s);
 	CHECK_EQ(s.state, DEST_OFFLINE);
 	CHECK(strstr(s.target, "http://127.0.0.1:") == s.target);
+	CHECK(s.next_try_real_ns > clock_real_ns());
 	webhook_wants(w, &wish);
-	CHECK(!wish.rested);
+	CHECK(!wish.ready && wish.from_mono_ns > clock_mono_ns());
 	far_start_at(&f, &fine, f.port);
 	give(w, 4, 0);
 	CHECK(take(w, &r));
 	far_stop(&f);
 	CHECK_EQ(r.end, WEBHOOK_TOLD);
 	webhook_wants(w, &wish);
-	CHECK(wish.ready && wish.rested);
+	CHECK(wish.ready);
 	webhook_free(w);
 }
 
@@ -401,7 +403,7 @@ main(void)
 	RUN(a_redirect_is_not_followed);
 	RUN(a_refusal_is_asked_again_twice_then_given_up_and_rests_no_other);
 	RUN(the_line_rests_when_the_far_end_cannot_and_as_long_as_it_asks);
-	RUN(whoever_is_reached_again_gets_all_that_rests);
+	RUN(what_was_never_sent_keeps_its_place_while_the_line_rests);
 	RUN(stops_in_the_middle_of_a_request_and_says_nothing_of_it);
 	RUN(what_stands_behind_the_host_is_not_shown);
 	RUN(sleeps_without_a_timer_while_there_is_nothing_to_tell);
