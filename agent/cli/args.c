@@ -25,6 +25,10 @@ const struct arg arg_table[] = {
 	    offsetof(struct cli, autostarted), NULL },
 	{ 's', "--state", "STATE", "open, queued, sent, sampled_out, rejected, error or unfinished",
 	    ARG_TEXT, offsetof(struct cli, state), NULL },
+	{ 'j', "--state", "STATE",
+	    "queued, running, succeeded, failed, interrupted, cancelled, lost or resubmitted; "
+	    "several separated by comma",
+	    ARG_TEXT, offsetof(struct cli, state), NULL },
 	{ 'x', "--text", "TEXT", "only where a name, resource or error contains it", ARG_TEXT,
 	    offsetof(struct cli, text), NULL },
 	{ 't', "--since", "TIME", "only newer than that, such as 10m", ARG_TEXT,

@@ -103,6 +103,8 @@ status_of(const struct cli *c, struct store *st, struct outbuf *out)
 		to->attrs_bytes = p->attrs_bytes;
 		memcpy(to->attrs, p->attrs, p->attrs_bytes);
 	}
+	if (rv == E_OK)
+		rv = st->ops->jobs_count(st, s->jobs);
 	if (rv == E_OK) {
 		s->state = AGENT_OFFLINE;
 		/* The copy is in memory and without limits; what it was copied from is not. */
@@ -172,6 +174,52 @@ trace_of(const struct cli *c, struct store *st, const char *id, struct outbuf *o
 	return view_parse_trace_id(id, &hi, &lo) ? view_trace(st, NULL, &d, hi, lo, out) : E_INVAL;
 }
 
+static enum err
+jobs_of(struct store *st, const char *target, struct outbuf *out)
+{
+	struct job_filter f = { .limit = 50 };
+	char text[120];
+
+	if (argument(target, "limit", text, sizeof text))
+		f.limit = (uint32_t)strtoul(text, NULL, 10);
+	if (argument(target, "since_ns", text, sizeof text))
+		f.since_real_ns = strtoull(text, NULL, 10);
+	if (argument(target, "state", text, sizeof text) && !view_parse_states(text, &f.states))
+		return E_INVAL;
+	return view_jobs(st, &f, out);
+}
+
+static enum err
+answer(const struct cli *c, struct store *st, const char *target, struct outbuf *out)
+{
+	if (strncmp(target, "/traces", 7) == 0)
+		return traces_of(c, st, target, out);
+	if (strncmp(target, "/trace/", 7) == 0)
+		return trace_of(c, st, target + 7, out);
+	if (strncmp(target, "/jobs", 5) == 0)
+		return jobs_of(st, target, out);
+	if (strncmp(target, "/job/", 5) == 0)
+		return view_job(st, target + 5, out);
+	return status_of(c, st, out);
+}
+
+static const char *
+complaint(enum err rv, const char *target)
+{
+	bool job = strncmp(target, "/job", 4) == 0;
+
+	switch (rv) {
+	case E_NOTFOUND:
+		return job ? "no such job" : "no such trace";
+	case E_EXISTS:
+		return "several prompt ids begin so";
+	case E_INVAL:
+		return "expected a trace id of 16 or 32 hex digits";
+	default:
+		return err_text(rv != E_OK ? rv : E_NOMEM);
+	}
+}
+
 int
 offline_get(const struct cli *c, const char *target, char **body)
 {
@@ -182,12 +230,7 @@ offline_get(const struct cli *c, const char *target, char **body)
 
 	if (code != CLI_OK)
 		return code;
-	if (strncmp(target, "/traces", 7) == 0)
-		rv = traces_of(c, st, target, &out);
-	else if (strncmp(target, "/trace/", 7) == 0)
-		rv = trace_of(c, st, target + 7, &out);
-	else
-		rv = status_of(c, st, &out);
+	rv = answer(c, st, target, &out);
 	st->ops->close(st);
 	close(lock);
 	outbuf_put(&out, "", 1);
@@ -196,14 +239,13 @@ offline_get(const struct cli *c, const char *target, char **body)
 		return CLI_OK;
 	}
 	outbuf_free(&out);
-	fprintf(stderr, "comfymon: %s\n",
-	    rv == E_NOTFOUND ? "no such trace"
-	    : rv == E_INVAL  ? "expected a trace id of 16 or 32 hex digits"
-			     : "out of memory");
-	return rv == E_NOTFOUND ? CLI_PROBLEM : rv == E_INVAL ? CLI_USAGE : CLI_FAILED;
+	fprintf(stderr, "comfymon: %s\n", complaint(rv, target));
+	return rv == E_NOTFOUND || rv == E_EXISTS ? CLI_PROBLEM
+	       : rv == E_INVAL                    ? CLI_USAGE
+						  : CLI_FAILED;
 }
 
-static bool
+bool
 duration_arg(const char *name, const char *text, uint64_t *ns)
 {
 	char why[160];

@@ -8,8 +8,8 @@
 #include "agent/core/spanview.h"
 #include "agent/core/status.h"
 
-/* Same targets as the control socket: /status, /traces?..., /trace/ID. Heap text; prints why on
- * failure. */
+/* Same targets as the control socket: /status, /traces?..., /trace/ID, /jobs?..., /job/ID. Heap
+ * text; prints why on failure. */
 int offline_get(const struct cli *c, const char *target, char **body);
 
 /* Hold the data directory's lock (close *lock to let go), or that and the buffer to read from
@@ -23,6 +23,9 @@ struct span_defaults defaults_of(const struct cli *c);
 /* "since" and "min_duration" of the command line as query arguments; false and a message when bad.
  */
 bool filter_query(const struct cli *c, char *query, size_t cap);
+
+/* A duration of the command line ("10m"), in ns; false and a message when it is none. */
+bool duration_arg(const char *name, const char *text, uint64_t *ns);
 
 /* Where the Datadog agent is, by configuration: http://host:port or unix:///path. */
 void agent_url(const struct config *c, char *url, size_t cap);

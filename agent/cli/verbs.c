@@ -47,6 +47,15 @@ const struct verb verb_table[] = {
 	    "outline: the failed, the longest, the first and the last of many siblings; the rest "
 	    "is summed up.",
 	    verb_trace },
+	{ "jobs", NULL, "jtl", "list jobs, newest first",
+	    "Each job of ComfyUI from queued to its end: how it ended and why, how long it took, "
+	    "the most memory it held, the node that failed. Kept for 30 days, 100,000 at most. "
+	    "--since goes by when a job was queued. Without an agent the buffer is read.",
+	    verb_jobs },
+	{ "job", "ID", "", "one job: state, reason, node, times, memory",
+	    "ID is the id that ComfyUI gave its prompt, the beginning of one, or the number that "
+	    "jobs shows. Of several jobs under one prompt id it is the newest.",
+	    verb_job },
 	{ "doctor", NULL, "C", "walk from the node to Datadog and say what is wrong",
 	    "It looks at the node (with --comfyui), its extension for ComfyUI's Python, the "
 	    "switches, the run directory, the agent, the probes, the buffer and its disk, each "

@@ -82,5 +82,7 @@ view_get(const struct cli *c, const char *target, char **body)
 	print_refusal(status, *body);
 	free(*body);
 	*body = NULL;
-	return status == 404 ? CLI_PROBLEM : status == 400 ? CLI_USAGE : CLI_FAILED;
+	return status == 404 || status == 409 ? CLI_PROBLEM
+	       : status == 400                ? CLI_USAGE
+					      : CLI_FAILED;
 }

@@ -23,12 +23,12 @@ refuse(struct outbuf *out, int status, const char *why)
 }
 
 static int
-finish(struct outbuf *out, enum err rv)
+finish(struct outbuf *out, enum err rv, const char *missing)
 {
 	if (rv == E_OK && !out->failed)
 		return 200;
 	if (rv == E_NOTFOUND)
-		return refuse(out, 404, "no such trace");
+		return refuse(out, 404, missing);
 	return refuse(out, 503, rv == E_OK ? "out of memory" : err_text(rv));
 }
 
@@ -43,7 +43,7 @@ get_status(const struct request *r, struct outbuf *out)
 	if (rv == E_OK)
 		rv = view_status(s, out);
 	free(s);
-	return finish(out, rv);
+	return finish(out, rv, "");
 }
 
 struct traces_query {
@@ -105,8 +105,8 @@ get_traces(const struct request *r, struct outbuf *out)
 		return refuse(out, 400, "limit: expected 1 to 10000");
 	q.filter.limit = (uint32_t)limit;
 
-	int status = finish(
-	    out, r->options->view.query(r->options->view.agent, run_traces, &q, QUERY_TIMEOUT_MS));
+	int status = finish(out,
+	    r->options->view.query(r->options->view.agent, run_traces, &q, QUERY_TIMEOUT_MS), "");
 
 	return status == 200 && q.cut ? 206 : status;
 }
@@ -132,8 +132,67 @@ get_trace(const struct request *r, struct outbuf *out)
 
 	if (!view_parse_trace_id(r->rest, &q.hi, &q.lo))
 		return refuse(out, 400, "expected a trace id of 16 or 32 hex digits");
-	return finish(
-	    out, r->options->view.query(r->options->view.agent, run_trace, &q, QUERY_TIMEOUT_MS));
+	return finish(out,
+	    r->options->view.query(r->options->view.agent, run_trace, &q, QUERY_TIMEOUT_MS),
+	    "no such trace");
+}
+
+struct jobs_query {
+	struct job_filter filter;
+	const char *id;
+	struct outbuf *out;
+};
+
+static enum err
+run_jobs(void *ctx, struct store *st, struct processor *p)
+{
+	struct jobs_query *q = ctx;
+
+	(void)p;
+	return view_jobs(st, &q->filter, q->out);
+}
+
+static int
+get_jobs(const struct request *r, struct outbuf *out)
+{
+	struct jobs_query q = { .out = out };
+	const char *state = r->query(r, "state");
+	uint64_t limit = 50;
+
+	if (state != NULL && !view_parse_states(state, &q.filter.states))
+		return refuse(out, 400,
+		    "state: expected queued, running, succeeded, failed, "
+		    "interrupted, cancelled, lost or resubmitted");
+	if (!take_number(r->query(r, "since_ns"), &q.filter.since_real_ns))
+		return refuse(out, 400, "since_ns: expected a whole number");
+	if (!take_number(r->query(r, "limit"), &limit) || limit < 1 || limit > VIEW_JOBS_MAX)
+		return refuse(out, 400, "limit: expected 1 to 10000");
+	q.filter.limit = (uint32_t)limit;
+	return finish(out,
+	    r->options->view.query(r->options->view.agent, run_jobs, &q, QUERY_TIMEOUT_MS), "");
+}
+
+static enum err
+run_job(void *ctx, struct store *st, struct processor *p)
+{
+	struct jobs_query *q = ctx;
+
+	(void)p;
+	return view_job(st, q->id, q->out);
+}
+
+static int
+get_job(const struct request *r, struct outbuf *out)
+{
+	struct jobs_query q = { .id = r->rest, .out = out };
+	enum err rv;
+
+	if (!view_parse_job_id(r->rest))
+		return refuse(out, 400, "expected the id of a prompt, how it begins, or a number");
+	rv = r->options->view.query(r->options->view.agent, run_job, &q, QUERY_TIMEOUT_MS);
+	if (rv == E_EXISTS)
+		return refuse(out, 409, "several prompt ids begin so");
+	return finish(out, rv, "no such job");
 }
 
 static int
@@ -148,6 +207,8 @@ static const struct route routes[] = {
 	{ "GET", "/status", false, get_status },
 	{ "GET", "/traces", false, get_traces },
 	{ "GET", "/trace/", true, get_trace },
+	{ "GET", "/jobs", false, get_jobs },
+	{ "GET", "/job/", true, get_job },
 	{ "POST", "/retry", false, post_retry },
 };
 

@@ -1,6 +1,6 @@
 /*
  * views.h - what the store and the processor hold, as JSON for people and
- * programs: the status, the list of traces, one trace, everything.  Called on
+ * programs: the status, the list of traces, one trace, everything; the jobs.  Called on
  * the thread that owns the store (the pipeline through agent_view.query, or a
  * command line that opened the file itself).  The shapes are promises to
  * outsiders: keys are only ever added.
@@ -15,6 +15,7 @@
 #include "agent/core/status.h"
 
 #define VIEW_TRACES_MAX 10000u
+#define VIEW_JOBS_MAX   10000u
 
 struct trace_filter {
 	char state[16]; /* "" any; open queued sent sampled_out rejected, or error, unfinished */
@@ -44,6 +45,20 @@ MUST_CHECK enum err view_trace(struct store *st, struct processor *p, const stru
 /* Every buffered or open span, a JSON line each, to a stream; *count says how many. */
 MUST_CHECK enum err view_export(
     struct store *st, struct processor *p, const struct span_defaults *d, FILE *f, uint64_t *count);
+
+/* JSON lines, newest first unless the filter says otherwise, one job each. */
+MUST_CHECK enum err view_jobs(struct store *st, const struct job_filter *f, struct outbuf *out);
+
+/*
+ * One JSON object: the job of a row id, of a prompt id (the newest of it), or of the beginning of
+ * one.  E_NOTFOUND; E_EXISTS: other prompt ids begin alike.
+ */
+MUST_CHECK enum err view_job(struct store *st, const char *id, struct outbuf *out);
+
+/* "failed" or "failed,lost": bits of states. */
+bool view_parse_states(const char *text, uint32_t *states);
+/* May it be a job's id at all? */
+bool view_parse_job_id(const char *text);
 
 /* "0123...": 32 hex digits, or 16 (high part 0). False when it is none. */
 bool view_parse_trace_id(const char *text, uint64_t *hi, uint64_t *lo);

@@ -30,10 +30,60 @@ TEST(reads_trace_ids_of_16_or_32_digits_and_nothing_else)
 	CHECK(!view_parse_trace_id("", &hi, &lo));
 }
 
+TEST(finds_the_routes_of_jobs)
+{
+	bool other;
+
+	CHECK(route_find("GET", "/jobs", &other) != NULL);
+	CHECK(route_find("GET", "/job/17", &other) != NULL);
+	CHECK(route_find("GET", "/job", &other) == NULL && !other);
+	CHECK(route_find("DELETE", "/job/17", &other) == NULL && other);
+	CHECK(route_find("GET", "/jobsx", &other) == NULL);
+}
+
+TEST(reads_states_of_jobs_and_takes_no_other_word)
+{
+	static const char *const bad[] = { "", ",", "failed,", ",failed", "fail", "failedx",
+		"FAILED", "failed lost", "failed,,lost", "unknown",
+		"queued,queuedqueuedqueuedqueued", "\xff", "failed\n" };
+	uint32_t states = 77;
+
+	CHECK(view_parse_states("failed", &states));
+	CHECK_EQ(states, 1u << JOB_FAILED);
+	CHECK(view_parse_states("queued,running,lost,lost", &states));
+	CHECK_EQ(states, 1u << JOB_QUEUED | 1u << JOB_RUNNING | 1u << JOB_LOST);
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		states = 77;
+		CHECK(!view_parse_states(bad[i], &states));
+		CHECK_EQ(states, 77);
+	}
+}
+
+TEST(reads_what_may_be_the_id_of_a_job)
+{
+	char longest[66];
+
+	memset(longest, 'a', sizeof longest);
+	longest[65] = '\0';
+	CHECK(!view_parse_job_id(longest));
+	longest[64] = '\0';
+	CHECK(view_parse_job_id(longest));
+	CHECK(view_parse_job_id("0f6ac0de-0000-4000-8000-000000000001"));
+	CHECK(view_parse_job_id("17"));
+	CHECK(!view_parse_job_id(""));
+	CHECK(!view_parse_job_id("a/b"));
+	CHECK(!view_parse_job_id("a%20"));
+	CHECK(!view_parse_job_id("a' OR 1=1 --"));
+	CHECK(!view_parse_job_id("\xc3\xa9"));
+}
+
 int
 main(void)
 {
 	RUN(finds_routes_by_method_and_path);
 	RUN(reads_trace_ids_of_16_or_32_digits_and_nothing_else);
+	RUN(finds_the_routes_of_jobs);
+	RUN(reads_states_of_jobs_and_takes_no_other_word);
+	RUN(reads_what_may_be_the_id_of_a_job);
 	return t_done();
 }
