@@ -239,6 +239,24 @@ enum wire_tag {
 #define RUN_NEW_SUFFIX   ".tmp"
 
 /*
+ * Body file: a prompt that waits, for POST /prompt to take it again; only with
+ * COMFYMON_RESUBMIT=1.  RUN_DIR/bodies (0700) has one for each, 0600, named
+ * "<prompt id>-<16 hex>.json", written as "<16 hex>.tmp" and renamed.  First a line,
+ *
+ *   comfymon-body 1 number=<text> workflow=<8 hex> secret=<0|1> bytes=<decimal>\n
+ *
+ * then so many bytes of JSON.  number: its place in ComfyUI's queue, lowest first;
+ * workflow: as its resource ends, 0 unknown; secret 1: the job needs one, which is
+ * not kept, so there is no JSON.  Unknown keys are skipped.
+ */
+#define RUN_BODIES_NAME     "bodies"
+#define BODY_MAGIC          "comfymon-body 1 "
+#define BODY_LINE_MAX_BYTES 256u
+#define BODY_JSON_MAX_BYTES (UINT32_C(16) << 20)
+#define BODY_ALL_MAX_BYTES  (UINT64_C(256) << 20)
+#define BODY_NAME_BYTES     96u /* terminated */
+
+/*
  * Bundle (CMC1): traces of one probe as the database keeps them, both as a
  * chunk (to be sent) and as a segment (still open).
  *    0  "CMC1"

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "probe/python/comfy_body.h"
 #include "probe/python/comfy_ids.h"
 #include "probe/python/hook.h"
 
@@ -71,6 +72,7 @@ struct handover {
 	bool has_parent;
 	struct span_link parent;
 	struct span *run;  /* the job's, begun with the wait where no request is above both */
+	struct body *body; /* while it waits, or NULL */
 	struct span *wait; /* open until the job's is: at no moment is nothing of it open */
 	uint64_t put_ns, got_ns;
 	double number;
@@ -87,7 +89,7 @@ struct comfy_keys {
 	uint32_t custom, queue, worker;                /* types */
 	uint32_t component, comfyui, kind, internal, consumer;
 	uint32_t prompt_id, job_id, hash, workflow_status, node_count, nodes_executed, nodes_cached;
-	uint32_t queue_number, queue_item, wait_ms, thread_id, died;
+	uint32_t queue_number, queue_item, wait_ms, thread_id, died, job_body;
 	uint32_t rss_before, rss_after, rss_peak;
 	uint32_t node_id, display_id, parent_id, class_type, node_status, cached, attempts, calls;
 	uint32_t steps, steps_per_s, output_bytes, output_bytes_gpu;

@@ -68,12 +68,14 @@ static const struct hook_kind *const kinds[] = { &comfy_kind_validate, &comfy_ki
 static PyObject *
 module_jobs(PyObject *Py_UNUSED(m), PyObject *Py_UNUSED(ignored))
 {
-	return Py_BuildValue("{sn,sn,sn,sK,sK,sK,sK}", "waiting", (Py_ssize_t)queue_waiting(),
-	    "running", (Py_ssize_t)jobs_running(), "nodes", (Py_ssize_t)nodes_open(), "queue_full",
-	    (unsigned long long)comfy_counters.queue_full, "jobs_full",
-	    (unsigned long long)comfy_counters.jobs_full, "nodes_full",
+	return Py_BuildValue("{sn,sn,sn,sK,sK,sK,sK,sK,sK,sK,sK,sK}", "waiting",
+	    (Py_ssize_t)queue_waiting(), "running", (Py_ssize_t)jobs_running(), "nodes",
+	    (Py_ssize_t)nodes_open(), "queue_full", (unsigned long long)comfy_counters.queue_full,
+	    "jobs_full", (unsigned long long)comfy_counters.jobs_full, "nodes_full",
 	    (unsigned long long)comfy_counters.nodes_full, "resources_full",
-	    (unsigned long long)comfy_counters.resources_full);
+	    (unsigned long long)comfy_counters.resources_full, "bodies", body_counts.written,
+	    "bodies_secret", body_counts.secret, "bodies_too_large", body_counts.too_large,
+	    "bodies_no_room", body_counts.no_room, "bodies_failed", body_counts.failed);
 }
 
 static PyMethodDef functions[] = {
@@ -125,7 +127,8 @@ make_names(void)
 static int
 setup(PyObject *module)
 {
-	if (make_names() < 0 || tensor_setup() < 0 || PyModule_AddFunctions(module, functions) < 0)
+	if (make_names() < 0 || tensor_setup() < 0 || body_setup() < 0 ||
+	    PyModule_AddFunctions(module, functions) < 0)
 		return -1;
 	if (pthread_atfork(NULL, NULL, rss_close) != 0) {
 		PyErr_SetString(PyExc_ImportError, "comfymon: no memory for a fork handler");
@@ -170,6 +173,7 @@ restart(void)
 		{ &comfy_keys.died, "workflow.worker_died" },
 		{ &comfy_keys.queue_number, "queue.number" },
 		{ &comfy_keys.queue_item, "queue.item" },
+		{ &comfy_keys.job_body, "job.body" },
 		{ &comfy_keys.thread_id, "thread.id" },
 		{ &comfy_keys.wait_ms, "queue.wait_ms" },
 		{ &comfy_keys.rss_before, "memory.rss.before_bytes" },
@@ -215,6 +219,7 @@ restart(void)
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
 		*keys[i].to = comfymon_intern(keys[i].text, strlen(keys[i].text));
 	workflow_restart();
+	body_restart();
 }
 
 const struct comfy_part comfy_part_jobs = {

@@ -48,6 +48,7 @@ remove_at(size_t at)
 {
 	struct waiting *w = queue[at];
 	struct span *wait = w->hand.wait, *run = w->hand.run;
+	struct body *body = w->hand.body;
 	memmove(&queue[at], &queue[at + 1], (--count - at) * sizeof *queue);
 	if (wait != NULL && w->hand.got_ns != 0)
 		span_end_at(wait, w->hand.got_ns);
@@ -56,6 +57,7 @@ remove_at(size_t at)
 	Py_XDECREF((PyObject *)wait);
 	Py_XDECREF((PyObject *)run);
 	Py_XDECREF(prompt_id);
+	body_drop(body);
 }
 
 /* ---- cancelled ---------------------------------------------------------- */
@@ -134,6 +136,7 @@ unqueue_returned(struct hook_call *c, PyObject *Py_UNUSED(result))
 	if (count > 0 && c->state != NULL)
 		reconcile(c->state);
 	release(c);
+	body_sweep();
 	return 0;
 }
 
@@ -193,6 +196,10 @@ begin(struct waiting *w, const char *id, size_t n)
 	span_begin(s, &w->hand.parent);
 	span_tag_text(s, comfy_keys.prompt_id, text, comfy_prompt_id(id, n, text));
 	span_metric(s, comfy_keys.queue_number, w->hand.number);
+	if (w->hand.body != NULL) {
+		const char *name = body_name(w->hand.body, &n);
+		span_tag_text(s, comfy_keys.job_body, name, n);
+	}
 	w->hand.put_ns = s->w.start_ns;
 	w->hand.wait = s;
 	span_open(s);
@@ -208,13 +215,17 @@ put_called(struct hook_call *c)
 	const char *id = comfy_text(prompt_id, &n);
 	if (id == NULL)
 		return 0;
+	struct body *body = count < QUEUE_MAX ? body_keep(item) : NULL;
 	if (count > 0 && may_be_behind(hook_self(c)))
 		reconcile(hook_self(c));
 	struct waiting *w = count < QUEUE_MAX ? PyMem_RawCalloc(1, sizeof *w) : NULL;
 	if (w == NULL) {
 		comfy_counters.queue_full++;
+		body_drop(body);
+		body_sweep();
 		return 0;
 	}
+	w->hand.body = body;
 	w->item = (uintptr_t)item;
 	w->prompt_id = Py_NewRef(prompt_id);
 	w->hand.number = number_of(part(item, 0));
@@ -223,9 +234,11 @@ put_called(struct hook_call *c)
 	queue[count++] = w;
 	if (begin(w, id, n) < 0) {
 		remove_at(count - 1);
+		body_sweep();
 		return -1;
 	}
 	c->state = (void *)w->serial;
+	body_sweep();
 	return 0;
 }
 
@@ -260,6 +273,7 @@ put_raised(struct hook_call *c, PyObject *exception, PyObject *tb)
 	span_error(queue[at]->hand.wait, exception, tb);
 	span_end(queue[at]->hand.wait);
 	remove_at(at);
+	body_sweep();
 	return 0;
 }
 
@@ -313,6 +327,7 @@ get_returned(struct hook_call *c, PyObject *result)
 	inside_get -= inside_get > 0;
 	forget_taken(thread);
 	struct waiting *w = count > 0 ? find(part(result, 0)) : NULL;
+	struct body *body = NULL;
 	if (w != NULL) {
 		PyObject *item_id = part(result, 1);
 		w->thread = thread;
@@ -322,10 +337,14 @@ get_returned(struct hook_call *c, PyObject *result)
 		PyErr_Clear();
 		if (w->hand.item >= 0)
 			span_metric(w->hand.wait, comfy_keys.queue_item, (double)w->hand.item);
+		body = w->hand.body;
+		w->hand.body = NULL;
 	}
 	if (count > 0 && may_be_behind(c->state))
 		reconcile(c->state);
 	release(c);
+	body_drop(body);
+	body_sweep();
 	return 0;
 }
 
@@ -369,6 +388,7 @@ done_called(struct hook_call *c)
 	for (size_t i = count; i-- > 0;)
 		if (queue[i]->thread != 0 && item >= 0 && queue[i]->hand.item == item)
 			remove_at(i);
+	body_sweep();
 	return 0;
 }
 

@@ -27,6 +27,7 @@ static const struct {
 	{ "DD_TRACE_RATE_LIMIT", "rate_limit", LIMIT },
 	{ "DD_SERVICE_MAPPING", "service_mapping", PAIRS },
 	{ "DD_TRACE_ENABLED", "trace_enabled", SWITCH },
+	{ "COMFYMON_RESUBMIT", "resubmit", SWITCH },
 	{ "DD_TRACE_REPORT_HOSTNAME", "report_hostname", SWITCH },
 	{ "DD_TRACE_PEER_SERVICE_DEFAULTS_ENABLED", "peer_service", SWITCH },
 	{ "DD_TRACE_PROPAGATION_STYLE", "propagation_style", TEXT },
@@ -53,6 +54,13 @@ boolean(const char *v)
 			return 0;
 	}
 	return -1;
+}
+
+bool
+identity_switch(const char *variable)
+{
+	const char *v = getenv(variable);
+	return v != NULL && boolean(v) == 1;
 }
 
 /* Every item of a list by comma or space is key:value. */

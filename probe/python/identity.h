@@ -24,3 +24,6 @@ struct identity {
 
 /* Fill from the environment; `language_version` is Python's ("3.11.2"). */
 void identity_read(struct identity *id, const char *language_version);
+
+/* The variable says yes. */
+bool identity_switch(const char *variable);

@@ -6,7 +6,6 @@ import signal
 import sys
 import tempfile
 import time
-import time
 import unittest
 from typing import Any
 
