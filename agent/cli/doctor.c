@@ -351,6 +351,7 @@ examine_all(struct exam *x)
 		json_array_foreach(json_object_get(x->status, "destinations"), i, d)
 		    examine_destination(x, d);
 	}
+	examine_guard(x);
 	examine_clock(x);
 }
 

@@ -30,6 +30,8 @@ void examine_node(struct exam *x);
 void examine_python(struct exam *x);
 void examine_switches(struct exam *x);
 void examine_clock(struct exam *x);
+/* exam_guard.c: who holds ComfyUI to its memory limit, and how. */
+void examine_guard(struct exam *x);
 
 /* reach.c: can http://host:port or unix:///path be connected to within two seconds? "" or why
  * not. */

@@ -14,6 +14,7 @@
 #include "agent/control/views.h"
 #include "agent/service/service.h"
 #include "agent/store/store.h"
+#include "agent/supervisor/state.h"
 
 #define LOCK_WAIT_MS 1000u
 
@@ -115,6 +116,7 @@ status_of(const struct cli *c, struct store *st, struct outbuf *out)
 		copy(s->version, sizeof s->version, COMFYMON_VERSION);
 		copy(s->run_dir, sizeof s->run_dir, config_string(c->config, OPT_RUN_DIR));
 		copy(s->data_dir, sizeof s->data_dir, config_string(c->config, OPT_DATA_DIR));
+		s->supervisor_count = state_list(s->run_dir, s->supervisors, STATUS_SUPERVISORS);
 		rv = view_status(s, out);
 	}
 	free(s);

@@ -326,6 +326,53 @@ print_buffer(const struct page *p)
 	}
 }
 
+/* "limit 64G by cgroup1, soft limit 57.6G" */
+static void
+limits_text(json_t *o, char *out, size_t cap)
+{
+	uint64_t limit = number(o, "limit_bytes"), soft = number(o, "soft_limit_bytes");
+	char a[32], b[32];
+	size_t n;
+
+	n = (size_t)snprintf(out, cap, "limit %s%s%s",
+	    limit > 0 ? config_size_text(limit, a, sizeof a) : "none", limit > 0 ? " by " : "",
+	    limit > 0 ? text(o, "method") : "");
+	if (soft > 0 && n < cap)
+		n += (size_t)snprintf(
+		    out + n, cap - n, ", soft limit %s", config_size_text(soft, b, sizeof b));
+	if (number(o, "soft_frees") > 0 && n < cap)
+		n += (size_t)snprintf(out + n, cap - n,
+		    " (freed %" PRIu64 ", restarted %" PRIu64 ")", number(o, "soft_frees"),
+		    number(o, "soft_restarts"));
+	if (text(o, "why")[0] != '\0' && n < cap)
+		snprintf(out + n, cap - n, "; no cgroup: %s", text(o, "why"));
+}
+
+static void
+print_supervisor(const struct page *p, json_t *o, bool first)
+{
+	uint64_t pid = number(o, "command_pid"), ended = number(o, "ended_ns");
+	char what[400], ago[32];
+
+	label(p, first ? "supervised" : "");
+	if (pid > 0)
+		line(p, LABEL,
+		    "pid %" PRIu64 " by comfymon run, pid %" PRIu64 ", start %" PRIu64 ", %s", pid,
+		    number(o, "pid"), number(o, "starts"), text(o, "state"));
+	else
+		line(p, LABEL, "by comfymon run, pid %" PRIu64 ", which waits to start it again",
+		    number(o, "pid"));
+	limits_text(o, what, sizeof what);
+	label(p, "");
+	line(p, LABEL, "%s", what);
+	if (ended == 0)
+		return;
+	label(p, "");
+	line(p, LABEL, "ended last %s ago: %s (%s), comfymon death %s",
+	    away(ended, ago, sizeof ago), text(o, "last_verdict"), text(o, "last_certainty"),
+	    text(o, "last_death"));
+}
+
 static void
 print_status(const struct page *p)
 {
@@ -355,6 +402,8 @@ print_status(const struct page *p)
 		line(p, LABEL, "and %" PRIu64 " more before them",
 		    number(p->root, "probe_total") - PROBES_MOST);
 	}
+	json_array_foreach(json_object_get(p->root, "supervisors"), i, o)
+	    print_supervisor(p, o, i == 0);
 	print_buffer(p);
 }
 

@@ -216,6 +216,31 @@ put_rates(struct outbuf *b, const struct status_rates *r)
 	put_raw(b, "}");
 }
 
+static void
+put_supervisor(struct outbuf *b, const struct supervised *s)
+{
+	put_raw(b, b->p[b->n - 1] == '[' ? "{" : ",{");
+	put_u64(b, "pid", s->pid);
+	put_str(b, "state", s->state);
+	put_str(b, "life", s->life);
+	put_u64(b, "command_pid", s->command_pid);
+	put_u64(b, "started_ns", s->started_real_ns);
+	put_u64(b, "starts", s->starts);
+	put_str(b, "method", s->method);
+	put_str(b, "why", s->why);
+	put_u64(b, "limit_bytes", s->limit_bytes);
+	put_u64(b, "soft_limit_bytes", s->soft_bytes);
+	put_u64(b, "high_bytes", s->high_bytes);
+	put_str(b, "soft_state", s->soft_state);
+	put_u64(b, "soft_frees", s->soft_frees);
+	put_u64(b, "soft_restarts", s->soft_restarts);
+	put_str(b, "last_verdict", s->verdict);
+	put_str(b, "last_certainty", s->certainty);
+	put_str(b, "last_death", s->death);
+	put_u64(b, "ended_ns", s->ended_real_ns);
+	put_raw(b, "}");
+}
+
 enum err
 view_status(const struct status_snapshot *s, struct outbuf *b)
 {
@@ -256,6 +281,11 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 	put_jobs(b, s->jobs);
 	put_webhook(b, &s->webhook);
 	put_work(b, s);
+	put_key(b, "supervisors");
+	put_raw(b, "[");
+	for (size_t i = 0; i < s->supervisor_count && !b->failed; i++)
+		put_supervisor(b, &s->supervisors[i]);
+	put_raw(b, "]");
 	put_str(b, "run_dir", s->run_dir);
 	put_str(b, "data_dir", s->data_dir);
 	put_raw(b, "}");

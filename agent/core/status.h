@@ -9,11 +9,13 @@
 #include "agent/core/export.h"
 #include "agent/core/intake.h"
 #include "agent/core/process.h"
+#include "agent/core/supervised.h"
 #include "agent/core/webhook.h"
 
 #define STATUS_DESTINATIONS 8u
 #define STATUS_PROBES       64u /* newest first; probe_total says how many there are */
 #define STATUS_REJECTED     32u
+#define STATUS_SUPERVISORS  8u
 
 enum agent_state {
 	AGENT_OK,
@@ -97,6 +99,8 @@ struct status_snapshot {
 	struct webhook_status webhook;
 	struct status_work work;
 	struct status_rates rates;
+	struct supervised supervisors[STATUS_SUPERVISORS];
+	size_t supervisor_count;
 };
 
 /*

@@ -16,6 +16,7 @@
 #include "agent/base/log.h"
 #include "agent/service/pipeline.h"
 #include "agent/supervisor/exits.h"
+#include "agent/supervisor/state.h"
 
 #define PATIENCE_NS                                                                  \
 	(2 * NS_PER_S) /* for the supervisor's line, from when a ring was first seen \
@@ -28,13 +29,16 @@ life_of(const struct probe_row *row, char *life, size_t cap)
 	return wire_attr_find(row->attrs, row->attrs_bytes, "life", life, cap) && life[0] != '\0';
 }
 
-/* A life begins with the pid of its supervisor. */
+/* It says so itself; where it could not (a full run directory): a life begins with its pid. */
 static bool
-supervisor_lives(const char *life)
+supervisor_lives(const char *run_dir, const char *life)
 {
+	enum state_of is = state_of(run_dir, life);
 	char *end;
 	long pid = strtol(life, &end, 10);
 
+	if (is != STATE_NONE)
+		return is == STATE_LIVES;
 	return end != life && *end == '-' && pid > 1 &&
 	       (kill((pid_t)pid, 0) == 0 || errno == EPERM);
 }
@@ -74,6 +78,14 @@ signal_of(const struct exit_record *r, uint64_t pid)
 									      : 0;
 }
 
+/* The supervisor ended before it could write the line: it is written in its place. */
+static bool
+was_lost(struct pipeline *p, const char *life, struct exit_record *r)
+{
+	return !supervisor_lives(p->run_dir, life) && state_sweep(p->run_dir, p->data_dir) > 0 &&
+	       exits_find(p->data_dir, life, r) == E_OK;
+}
+
 bool
 deaths_wait(struct pipeline *p, const struct probe_row *row, struct salvage_evidence *out)
 {
@@ -88,14 +100,14 @@ deaths_wait(struct pipeline *p, const struct probe_row *row, struct salvage_evid
 	}
 	if (!life_of(row, life, sizeof life))
 		return false;
-	if (exits_find(p->data_dir, life, &r) == E_OK) {
+	if (exits_find(p->data_dir, life, &r) == E_OK || was_lost(p, life, &r)) {
 		out->oom = r.cause == CAUSE_OOM_CGROUP || r.cause == CAUSE_OOM_KERNEL ||
 			   r.cause == CAUSE_LIMIT_WATCH;
 		out->signal = signal_of(&r, row->pid);
 		out->exited = out->signal == 0;
 		return false;
 	}
-	if (!supervisor_lives(life))
+	if (!supervisor_lives(p->run_dir, life))
 		return false;
 	if (p->patience_ns == 0)
 		p->patience_ns = now + PATIENCE_NS;

@@ -8,6 +8,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/service/pipeline.h"
+#include "agent/supervisor/state.h"
 
 #define STATUS_TIMEOUT_MS 5000
 
@@ -208,6 +209,7 @@ take_snapshot(void *ctx, struct store *st, struct processor *processor)
 	snprintf(s->version, sizeof s->version, "%s", COMFYMON_VERSION);
 	s->pid = (uint64_t)getpid();
 	s->uptime_s = (clock_mono_ns() - p->started_mono_ns) / NS_PER_S;
+	s->supervisor_count = state_list(p->run_dir, s->supervisors, STATUS_SUPERVISORS);
 	snprintf(s->run_dir, sizeof s->run_dir, "%s", p->run_dir);
 	snprintf(s->data_dir, sizeof s->data_dir, "%s", p->data_dir);
 	if ((e = st->ops->stats(st, &s->store)) != E_OK)

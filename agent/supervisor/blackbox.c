@@ -95,7 +95,7 @@ put_box(struct outbuf *b, const struct blackbox *x, const char *id, char *text)
 	put_str(b, "version", COMFYMON_VERSION);
 	put_curve(b, x);
 	put_key(b, "output");
-	put_text_n(b, text, tail_text(x->tail, text, OUTPUT_TAIL_BYTES));
+	put_text_n(b, text, x->tail != NULL ? tail_text(x->tail, text, OUTPUT_TAIL_BYTES) : 0);
 	put_raw(b, "}\n");
 }
 

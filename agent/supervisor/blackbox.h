@@ -34,8 +34,8 @@ struct blackbox {
 	uint64_t restart_delay_ms;
 	const char *restart_why; /* why not */
 	struct memory_sample samples[BLACKBOX_SAMPLES];
-	uint32_t sample_count; /* ever taken; the newest BLACKBOX_SAMPLES are kept */
-	const struct tail *tail;
+	uint32_t sample_count;   /* ever taken; the newest BLACKBOX_SAMPLES are kept */
+	const struct tail *tail; /* NULL: nobody kept it */
 };
 
 void blackbox_sample(struct blackbox *b, uint64_t mono_ns, uint64_t bytes);

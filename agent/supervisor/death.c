@@ -143,10 +143,21 @@ by_exit(struct death *d, const struct evidence *e)
 		decide(d, CAUSE_EXIT_CLEAN, CERTAIN);
 	} else if (e->port_line) {
 		say(d, "its last lines say that the address is in use");
-		decide(d, CAUSE_PORT_IN_USE, LIKELY);
+		if (e->port_taken)
+			say(d, "somebody else listened on port %u before it began", e->port);
+		decide(d, CAUSE_PORT_IN_USE, e->port_taken ? CERTAIN : LIKELY);
 	} else {
 		decide(d, CAUSE_EXIT_ERROR, CERTAIN);
 	}
+}
+
+/* Nobody could use it yet. */
+static void
+say_start(struct death *d, const struct evidence *e)
+{
+	if (e->port != 0 && !e->listened && cause_is_failure(d->cause))
+		say(d, "it died at its start: %.1f s old, not yet seen to listen on port %u",
+		    (double)e->uptime_ms / 1000, e->port);
 }
 
 /* We ended it on purpose: how it took that is no verdict. */
@@ -182,6 +193,17 @@ death_of(const struct evidence *e, struct death *d)
 	} else {
 		by_exit(d, e);
 	}
+	say_start(d, e);
+}
+
+void
+death_unseen(uint64_t supervisor_pid, struct death *d)
+{
+	memset(d, 0, sizeof *d);
+	d->signal = d->exit_code = -1;
+	decide(d, CAUSE_LOST, UNSURE);
+	say(d, "its supervisor, pid %" PRIu64 ", had gone before it ended: nobody saw how",
+	    supervisor_pid);
 }
 
 const char *

@@ -49,6 +49,10 @@ struct evidence {
 	bool log_names_it;         /* the kernel's log says that it killed this pid */
 	bool reboot_file;          /* ComfyUI-Manager left its mark: restart wanted */
 	bool port_line;            /* the last lines speak of an address in use */
+	bool port_taken;           /* somebody listened on its port before it began */
+	bool listened;             /* its server was seen to listen */
+	uint16_t port;             /* 0: nobody looked */
+	uint64_t uptime_ms;
 	uint64_t limit_bytes, last_bytes, peak_bytes; /* 0 unknown */
 };
 
@@ -61,6 +65,8 @@ struct death {
 };
 
 void death_of(const struct evidence *e, struct death *out);
+/* Nobody saw it: its supervisor had gone before. */
+void death_unseen(uint64_t supervisor_pid, struct death *out);
 const char *cause_name(enum cause v);
 /* False: no cause has this name, *out is as it was. */
 bool cause_from_name(const char *name, enum cause *out);

@@ -87,6 +87,10 @@ judge(struct run *r, int status, uint64_t now)
 	x->evidence.status = status;
 	x->evidence.asked = r->asked;
 	x->evidence.reboot_file = took_mark(r);
+	x->evidence.port = r->listen.port;
+	x->evidence.port_taken = r->port_taken;
+	x->evidence.listened = r->listened;
+	x->evidence.uptime_ms = (now - r->started_ns) / NS_PER_MS;
 	watch_evidence(r, &x->evidence);
 	death_of(&x->evidence, &x->death);
 	next = policy_next(&r->policy, &(struct policy_end){ .now_ms = now / NS_PER_MS,
@@ -109,6 +113,19 @@ judge(struct run *r, int status, uint64_t now)
 	return next;
 }
 
+/* For those who ask about the parent. */
+static void
+say_end(struct run *r, const char *id)
+{
+	const struct blackbox *x = r->box;
+
+	snprintf(r->said.verdict, sizeof r->said.verdict, "%s", cause_name(x->death.cause));
+	snprintf(
+	    r->said.certainty, sizeof r->said.certainty, "%s", certainty_name(x->death.certainty));
+	snprintf(r->said.death, sizeof r->said.death, "%s", id);
+	r->said.ended_real_ns = x->time_real_ns;
+}
+
 void
 life_ended(struct run *r, int status)
 {
@@ -129,11 +146,13 @@ life_ended(struct run *r, int status)
 	if (e != E_OK)
 		log_warn("black_box_not_written dir=%s error=\"%s\"", r->o->data_dir, err_text(e));
 	tell(r, &next, id);
+	say_end(r, id);
 	if (r->child.master >= 0)
 		close(r->child.master);
 	r->child = (struct child){ .pid = 0, .master = -1 };
 	r->kill_ns = 0;
 	r->typing = false;
+	said_write(r);
 	if (next.restart)
 		r->restart_ns = now + next.delay_ms * NS_PER_MS;
 	else

@@ -20,6 +20,7 @@
 #include "agent/supervisor/drain.h"
 #include "agent/supervisor/memory.h"
 #include "agent/supervisor/order.h"
+#include "agent/supervisor/port.h"
 #include "agent/supervisor/run_internal.h"
 
 static const char *
@@ -73,6 +74,8 @@ life_start(struct run *r)
 	snprintf(life, sizeof life, "COMFYMON_LIFE=%s", r->life);
 	r->restart_ns = 0;
 	r->asked = ASKED_NOTHING;
+	r->port_taken = port_listens(getpid(), r->listen.port);
+	r->listened = false;
 	watch_begin(r);
 	output_init(&r->out);
 	e = child_start(&o, &r->out, &r->child);
@@ -83,6 +86,8 @@ life_start(struct run *r)
 	r->started_ns = clock_mono_ns();
 	r->start_ticks = process_start_ticks(r->child.pid);
 	r->starts++;
+	r->said.started_real_ns = clock_real_ns();
+	said_write(r);
 	r->typing = r->child.master >= 0 && isatty(STDIN_FILENO);
 	if (r->starts > 1)
 		log_info("started pid=%d start=%u life=%s", (int)r->child.pid, r->starts, r->life);
@@ -122,6 +127,7 @@ life_stop(struct run *r)
 		return;
 	}
 	r->stopping = true;
+	said_write(r);
 	if (r->asked == ASKED_ORDER) /* it is on its way out already */
 		return;
 	r->asked = ASKED_STOP;

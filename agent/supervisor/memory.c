@@ -61,6 +61,8 @@ process_start_ticks(pid_t pid)
 	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
 	if (!slurp(path, text, sizeof text) || (at = strrchr(text, ')')) == NULL)
 		return 0;
+	if (at[1] == ' ' && strchr("ZXx", at[2]) != NULL)
+		return 0;
 	for (int field = 3; field <= 22 && at != NULL; field++)
 		at = strchr(at + 1, ' ');
 	return at != NULL ? strtoull(at + 1, NULL, 10) : 0;

@@ -14,8 +14,8 @@ struct memory_tree {
 	unsigned processes;
 };
 
-/* When it was born, in clock ticks since the boot (field 22 of /proc/PID/stat); 0 when it has gone.
- * With the pid it names a process for good. */
+/* When it was born, in clock ticks since the boot (field 22 of /proc/PID/stat); 0 when it has gone
+ * (a corpse that nobody has taken away has). With the pid it names a process for good. */
 uint64_t process_start_ticks(pid_t pid);
 /* Of pid alone; false when it has gone. One small read. */
 bool memory_of(pid_t pid, struct memory_tree *out);

@@ -36,8 +36,13 @@ policy_next(struct policy *p, const struct policy_end *end)
 {
 	if (end->asked_to_stop)
 		return no("it was told to stop");
-	if (end->wants_restart)
-		return (struct policy_verdict){ true, 0, "it asked to be started again" };
+	if (end->wants_restart) {
+		p->asks = end->uptime_ms < POLICY_HASTY_MS ? p->asks + 1 : 0;
+		return (struct policy_verdict){ true,
+			p->asks > POLICY_ASKS ? delay(p->asks - POLICY_ASKS, end->chance) : 0,
+			"it asked to be started again" };
+	}
+	p->asks = 0;
 	if (end->uptime_ms >= POLICY_STEADY_MS)
 		p->streak = 0;
 	if (end->failure) {
@@ -49,6 +54,6 @@ policy_next(struct policy *p, const struct policy_end *end)
 	if (p->when == RESTART_ON_FAILURE && !end->failure)
 		return no("it ended well");
 	if (end->failure && loops(p, end->now_ms))
-		return no("it fails again and again");
+		return no("crash loop: run.crash_limit failures within ten minutes");
 	return (struct policy_verdict){ true, delay(p->streak++, end->chance), "" };
 }

@@ -13,12 +13,15 @@ enum restart_when { RESTART_ALWAYS, RESTART_ON_FAILURE, RESTART_NEVER };
 #define POLICY_DELAY_MIN_MS 1000u   /* doubled at each end ... */
 #define POLICY_DELAY_MAX_MS 60000u  /* ... up to this */
 #define POLICY_STEADY_MS    60000u  /* who lived this long begins again at the least delay */
+#define POLICY_HASTY_MS     10000u  /* who asks for a restart sooner ... */
+#define POLICY_ASKS         3u      /* ... and oftener in a row has to wait as well */
 #define POLICY_WINDOW_MS    600000u /* a crash loop: `limit` failures within this time */
 
 struct policy {
 	enum restart_when when;
 	uint32_t limit; /* failures within the window after which we give up, 0 never */
 	uint32_t streak, failures;
+	uint32_t asks;                       /* in a row, each soon after its start */
 	uint64_t failed_ms[POLICY_ENDS_MAX]; /* when, the newest at failures % POLICY_ENDS_MAX */
 };
 

@@ -114,10 +114,15 @@ relief_begin(struct run *r)
 void
 relief_look(struct run *r, uint64_t now_ns)
 {
+	enum soft_state before;
+
 	if (r->asked != ASKED_NOTHING)
 		return;
 	look_at_stall(r, now_ns);
+	before = r->soft.state;
 	act(r, soft_look(&r->soft, is_over(r), now_ns / NS_PER_MS));
+	if (r->soft.state != before)
+		said_write(r);
 }
 
 void
@@ -135,4 +140,5 @@ relief_answered(struct run *r, int status)
 		log_warn("soft_limit_freed held_mb=%" PRIu64 " limit_mb=%" PRIu64 " times=%" PRIu32,
 		    r->held_bytes / MB, r->o->soft_bytes / MB, r->soft.frees);
 	act(r, next);
+	said_write(r);
 }

@@ -173,11 +173,13 @@ run_command(const struct run_options *o)
 		watch_open(r);
 		if (r->method[0] == 'w')
 			log_warn("memory_limit_by_watching why=\"%s\"", r->why);
+		said_open(r);
 		beside_start(r, clock_mono_ns());
 		life_start(r);
 		loop(r, signals);
 		beside_stop(r);
 		cgroup_remove(&r->group);
+		said_close(r);
 		code = r->code;
 	}
 	if (r->kernel_log > 0)

@@ -11,6 +11,7 @@
 #include "agent/supervisor/output.h"
 #include "agent/supervisor/run.h"
 #include "agent/supervisor/soft.h"
+#include "agent/supervisor/state.h"
 
 #define SESSION_BYTES 600
 
@@ -28,6 +29,9 @@ struct run {
 	uint64_t started_ns, restart_ns; /* restart_ns: when it starts again, 0 not */
 	enum asked asked;
 	unsigned starts;
+	bool port_taken, listened; /* by somebody before it; by it */
+	struct supervised said;    /* RUN_DIR/supervisor-PID */
+	int said_fd;
 	char session[SESSION_BYTES]; /* ComfyUI-Manager's mark is this and ".reboot" */
 
 	/* its memory */
@@ -61,6 +65,12 @@ struct run {
 	bool done;
 	int code;
 };
+
+/* said.c */
+void said_open(struct run *r);
+/* Whenever something of it has changed. */
+void said_write(struct run *r);
+void said_close(struct run *r);
 
 /* ending.c */
 void life_ended(struct run *r, int status);

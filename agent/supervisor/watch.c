@@ -15,6 +15,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/supervisor/memory.h"
+#include "agent/supervisor/port.h"
 #include "agent/supervisor/run_internal.h"
 
 #define SLOW_NS   NS_PER_S
@@ -92,6 +93,8 @@ watch_sample(struct run *r, uint64_t now_ns)
 	if (now_ns >= r->second_ns) {
 		r->second_ns = now_ns + SLOW_NS;
 		life_look_for_order(r);
+		if (!r->listened && !r->port_taken)
+			r->listened = port_listens(r->child.pid, r->listen.port);
 		relief_look(r, now_ns);
 	}
 }

@@ -5,23 +5,28 @@ No agent unless a test says so: the parent is to be seen alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "standin"))
-from client import ComfyUI  # noqa: E402
-from support.harness import binary, wait_until  # noqa: E402
+TESTS = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "standin"))
+from client import ComfyError, ComfyUI  # noqa: E402
+from support.harness import ROOT as REPOSITORY, binary, wait_until  # noqa: E402
+
+NODE = Path(os.environ.get("COMFYMON_BUILD") or REPOSITORY / "build/release") / "node" / "comfymon"
 
 
 def job(node: str, **inputs: Any) -> Dict[str, Any]:
@@ -44,11 +49,11 @@ class Guarded(unittest.TestCase):
         self.env = {"COMFYMON_RUN_DIR": str(self.base / "run"), "COMFYMON_DATA_DIR": str(self.base / "data"),
                     "COMFYMON_DESTINATIONS": "none", "COMFYMON_GRACE": "2s", "COMFYMON_RUN_DRAIN": "1s"}
 
-    def host(self, *options: str, **more: Any) -> ComfyUI:
+    def host(self, *options: str, before: Sequence[str] = (), **more: Any) -> ComfyUI:
         """Started; its `pid` is the parent's."""
         (self.base / "comfy").mkdir(exist_ok=True)
         host = ComfyUI(kind="standin", env=self.env, base=str(self.base / "comfy"),
-                       wrapper=[str(binary()), "run", *self.options, *options, "--"], **more)
+                       wrapper=[*before, str(binary()), "run", *self.options, *options, "--"], **more)
         self.addCleanup(self.end, host)
         host.start()
         return host
@@ -63,6 +68,17 @@ class Guarded(unittest.TestCase):
         return [dict(pair.split("=", 1) for pair in line.split()[1:])
                 for line in (file.read_text().splitlines() if file.exists() else [])]
 
+    def supervisor(self) -> Dict[str, str]:
+        """What the parent says of itself."""
+        file = next((self.base / "run").glob("supervisor-*[0-9]"))
+        return dict(line.split("=", 1) for line in file.read_text().splitlines())
+
+    def order(self, why: str, detail: str) -> None:
+        """As the collector gives one: whole or absent."""
+        temporary = self.base / "order"
+        temporary.write_text(f"why={why} detail={detail}\n")
+        temporary.rename(self.base / "run" / ("order-" + self.supervisor()["life"]))
+
     def verdicts(self) -> List[str]:
         return [e["verdict"] for e in self.exits()]
 
@@ -74,6 +90,27 @@ class Guarded(unittest.TestCase):
         out = subprocess.run([str(binary()), "deaths", "--json"], env={**os.environ, **self.env}, capture_output=True,
                              timeout=30, check=True).stdout
         return [json.loads(line) for line in out.splitlines()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def reachable(host: ComfyUI) -> bool:
+    try:
+        host.request("GET", "/prompt", timeout_s=2)
+        return True
+    except (OSError, HTTPException):
+        return False
+
+
+def provoke(host: ComfyUI, prompt: Dict[str, Any]) -> None:
+    """Submit what may end the host before it has answered."""
+    with contextlib.suppress(OSError, HTTPException):
+        host.submit(prompt)
 
 
 def resident_mb(pid: int) -> int:
@@ -131,6 +168,223 @@ class SoftLimit(Guarded):
         wait_until(lambda: "soft_limit_freed" in host.log(), 15, "the freeing")
         time.sleep(10)
         self.assertEqual(self.exits(), [])
+
+
+class Ends(Guarded):
+    """Every way in which it ends, and that the next one takes the next prompt."""
+
+    def after(self, host: ComfyUI, node: str, **inputs: Any) -> Dict[str, Any]:
+        """Submit what ends it; the death, once the next life has answered a prompt."""
+        life = self.supervisor()["life"]
+        provoke(host, job(node, **inputs))
+        self.wait_exit()
+        wait_until(lambda: self.supervisor()["life"] != life, 20, "the next start")
+        host.wait_ready()
+        host.run(job("StandinValue", value=1))
+        death = self.deaths()[0]
+        self.assertTrue(death["restarted"])
+        self.assertEqual(death["life"], life)
+        return death
+
+    def test_a_segmentation_fault_and_an_abort(self) -> None:
+        host = self.host()
+        death = self.after(host, "StandinSegfault", value=1)
+        self.assertEqual((death["verdict"], death["signal"]), ("crash_segv", signal.SIGSEGV))
+        provoke(host, job("StandinAbort", value=1))
+        end = self.wait_exit(2)
+        self.assertEqual((end["verdict"], end["signal"]), ("crash_abort", str(int(signal.SIGABRT))))
+
+    def test_a_kill_from_outside_is_no_memory(self) -> None:
+        host = self.host()
+        death = self.after(host, "StandinKill", value=1)
+        self.assertEqual((death["verdict"], death["signal"]), ("killed", signal.SIGKILL))
+        self.assertIn("no OOM counter rose", " ".join(death["evidence"]))
+
+    def test_the_kernels_kill_in_its_cgroup_is(self) -> None:
+        host = self.host("--memory-limit", "300M")
+        if not self.supervisor()["method"].startswith("cgroup"):
+            self.skipTest("no memory cgroup can be made here: " + self.supervisor()["why"])
+        life = self.supervisor()["life"]
+        provoke(host, allocate(600, keep=False))
+        end = self.wait_exit()
+        self.assertEqual((end["verdict"], end["certainty"], end["life"]), ("oom_cgroup", "certain", life))
+        wait_until(lambda: self.supervisor()["life"] != life, 20, "the next start")
+        host.wait_ready()
+        host.run(allocate(10, keep=False))
+
+    def test_our_own_kill_where_no_cgroup_is(self) -> None:
+        if os.geteuid() != 0 or shutil.which("unshare") is None:
+            self.skipTest("needs root and unshare to hide the cgroups")
+        hide = "umount -l /sys/fs/cgroup/memory 2>/dev/null || umount -l /sys/fs/cgroup; exec \"$@\""
+        host = self.host("--memory-limit", "300M", before=("unshare", "--mount", "sh", "-c", hide, "sh"))
+        self.assertEqual(self.supervisor()["method"], "watch")
+        provoke(host, allocate(600, keep=False))
+        end = self.wait_exit()
+        self.assertEqual((end["verdict"], end["certainty"]), ("limit_watch", "certain"))
+
+    def test_a_dead_worker_is_a_zombie_when_the_collector_says_so(self) -> None:
+        host = self.host()
+        host.submit(job("StandinExit", value=1))
+        time.sleep(1.5)
+        self.assertEqual(self.exits(), [])     # it answers, and works no more
+        self.assertEqual(host.request("GET", "/prompt")["exec_info"]["queue_remaining"], 1)
+        self.order("zombie", "the worker's thread has gone")
+        end = self.wait_exit()
+        self.assertEqual((end["verdict"], end["restarted"]), ("zombie", "1"))
+        self.assertEqual(self.deaths()[0]["evidence"][0], "zombie: the worker's thread has gone")
+
+    def test_a_hang_that_no_interrupt_ends(self) -> None:
+        host = self.host()
+        prompt = host.submit(job("StandinHang", value=1, seconds=600.0))
+        host.wait_running(prompt)
+        host.request("POST", "/interrupt")
+        time.sleep(1)
+        self.assertEqual(host.request("GET", "/prompt")["exec_info"]["queue_remaining"], 1)
+        self.order("no_progress", "prompt stands still")
+        self.assertEqual(self.wait_exit()["verdict"], "hang")
+
+    def test_an_exec_in_place_is_no_end(self) -> None:
+        host = self.host()
+        before = self.supervisor()
+        provoke(host, job("StandinExec", value=1))
+        wait_until(lambda: not reachable(host), 10, "the old server to go")
+        host.wait_ready()
+        host.run(job("StandinValue", value=2))
+        self.assertEqual(self.exits(), [])
+        after = self.supervisor()
+        self.assertEqual([after[k] for k in ("life", "command_pid", "starts")],
+                         [before[k] for k in ("life", "command_pid", "starts")])
+        os.kill(int(after["command_pid"]), signal.SIGKILL)
+        end = self.wait_exit()
+        self.assertEqual((end["verdict"], end["life"], end["pid"]), ("killed", before["life"], before["command_pid"]))
+
+    def test_a_port_in_use_is_said_with_certainty(self) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            with self.assertRaises(ComfyError):
+                self.host("--restart", "never", port=other.getsockname()[1])
+        end = self.wait_exit()
+        self.assertEqual((end["verdict"], end["certainty"], end["restarted"]), ("port_in_use", "certain", "0"))
+
+    def test_who_dies_while_it_starts_is_given_up_after_a_few_times(self) -> None:
+        node = self.base / "broken_node"
+        node.mkdir()
+        (node / "__init__.py").write_text("import os\nos._exit(7)\n")
+        self.env["COMFYMON_CRASH_LIMIT"] = "2"
+        with self.assertRaises(ComfyError):
+            self.host(node_dirs=[str(node)])
+        self.assertEqual([(e["verdict"], e["exit"], e["restarted"]) for e in self.exits()],
+                         [("exit_error", "7", "1"), ("exit_error", "7", "0")])
+        death = self.deaths()[0]
+        self.assertIn("it died at its start", " ".join(death["evidence"]))
+        self.assertIn("crash loop", death["restart_why"])
+
+
+class Together(Guarded):
+    """With the agent and the probe: whoever dies beside, no end is lost, and it names the job."""
+
+    options = ()
+
+    def setUp(self) -> None:
+        super().setUp()
+        if not NODE.is_dir():
+            self.skipTest("the node folder is not built here")
+
+    def started(self) -> ComfyUI:
+        """With an agent that is old enough to be started again at once, and a job that runs."""
+        host = self.host(node_dirs=[str(NODE)])
+        wait_until(lambda: self.agent(), 10, "the agent")
+        time.sleep(5.2)
+        prompt = host.submit(job("StandinSleep", value=1, seconds=60.0))
+        host.wait_running(prompt)
+        self.prompt = prompt
+        time.sleep(0.3)
+        return host
+
+    def agent(self) -> int:
+        out = subprocess.run([str(binary()), "status", "--json"], env={**os.environ, **self.env}, capture_output=True,
+                             timeout=20, check=False)
+        return int(json.loads(out.stdout)["pid"]) if out.returncode == 0 and out.stdout else 0
+
+    def death_of_the_job(self) -> Dict[str, Any]:
+        def found() -> bool:
+            deaths = self.deaths()
+            return bool(deaths) and deaths[0]["prompt_id"] is not None
+        wait_until(found, 20, "the death with its job")
+        death = self.deaths()[0]
+        self.assertEqual((death["prompt_id"], death["node_id"], death["node_class"]), (self.prompt, "1", "StandinSleep"))
+        return death
+
+    def test_the_collector_is_killed_and_comfyui_goes_on(self) -> None:
+        host = self.started()
+        before, agent = self.supervisor(), self.agent()
+        os.kill(agent, signal.SIGKILL)
+        wait_until(lambda: self.agent() not in (0, agent), 15, "another agent")
+        self.assertEqual(self.supervisor()["life"], before["life"])
+        self.assertEqual(self.exits(), [])
+        os.kill(int(before["command_pid"]), signal.SIGKILL)
+        self.wait_exit()
+        self.assertEqual(self.death_of_the_job()["verdict"], "killed")
+        host.wait_ready()
+
+    def test_comfyui_dies_while_there_is_no_collector(self) -> None:
+        self.started()
+        os.kill(self.agent(), signal.SIGKILL)
+        time.sleep(0.2)
+        os.kill(int(self.supervisor()["command_pid"]), signal.SIGKILL)
+        self.assertEqual(self.wait_exit()["verdict"], "killed")
+        self.assertEqual(self.death_of_the_job()["verdict"], "killed")
+
+    def test_both_are_killed_at_once(self) -> None:
+        self.started()
+        agent, comfy = self.agent(), int(self.supervisor()["command_pid"])
+        os.kill(agent, signal.SIGKILL)
+        os.kill(comfy, signal.SIGKILL)
+        self.assertEqual(self.wait_exit()["verdict"], "killed")
+        self.assertEqual(self.death_of_the_job()["verdict"], "killed")
+
+    def test_the_parent_is_killed_and_the_agent_says_lost(self) -> None:
+        host = self.started()
+        agent = self.agent()
+        life = self.supervisor()["life"]
+        host.send_signal(signal.SIGKILL)
+        wait_until(lambda: not reachable(host), 5, "the end of ComfyUI with it")
+        self.addCleanup(lambda: alive(agent) and os.kill(agent, signal.SIGTERM))
+        end = self.wait_exit()
+        self.assertEqual((end["verdict"], end["certainty"], end["life"]), ("lost", "unsure", life))
+        self.assertEqual(self.death_of_the_job()["verdict"], "lost")
+        self.assertEqual(self.agent(), agent)
+
+    def test_the_next_parent_says_lost_where_no_agent_was(self) -> None:
+        self.options = ("--no-agent",)
+        host = self.host()
+        life = self.supervisor()["life"]
+        host.send_signal(signal.SIGKILL)
+        wait_until(lambda: not reachable(host), 5, "the end of ComfyUI with it")
+        self.assertEqual(self.exits(), [])
+        subprocess.run([str(binary()), "run", "--no-agent", "--", "true"], env={**os.environ, **self.env}, timeout=20,
+                       check=True)
+        self.assertEqual([(e["life"] == life, e["verdict"]) for e in self.exits()], [(True, "lost"), (False, "exit_clean")])
+
+    def test_who_survives_its_parent_is_lost_when_it_ends(self) -> None:
+        self.options = ("--no-agent", "--survive")
+        host = self.host()
+        comfy = int(self.supervisor()["command_pid"])
+        self.addCleanup(lambda: alive(comfy) and os.kill(comfy, signal.SIGKILL))
+        host.send_signal(signal.SIGKILL)
+        host.process.wait(5)
+
+        def another() -> None:
+            subprocess.run([str(binary()), "run", "--no-agent", "--", "true"], env={**os.environ, **self.env},
+                           timeout=20, check=True)
+        another()
+        self.assertEqual(self.verdicts(), ["exit_clean"])
+        host.run(job("StandinValue", value=1))
+        os.kill(comfy, signal.SIGKILL)
+        wait_until(lambda: not alive(comfy), 5, "its end")
+        another()
+        self.assertEqual(self.verdicts(), ["exit_clean", "lost", "exit_clean"])
 
 
 if __name__ == "__main__":

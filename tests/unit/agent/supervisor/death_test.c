@@ -39,6 +39,8 @@ TEST(names_a_cause_for_every_kind_of_end)
 		{ { .status = BY_EXIT(0), .reboot_file = true }, CAUSE_MANAGER_RESTART, CERTAIN },
 		{ { .status = BY_EXIT(1) }, CAUSE_EXIT_ERROR, CERTAIN },
 		{ { .status = BY_EXIT(1), .port_line = true }, CAUSE_PORT_IN_USE, LIKELY },
+		{ { .status = BY_EXIT(1), .port_line = true, .port = 8188, .port_taken = true },
+		    CAUSE_PORT_IN_USE, CERTAIN },
 		{ { .status = BY_EXIT(137) }, CAUSE_EXIT_ERROR, CERTAIN },
 		{ { .status = BY_EXIT(137), .cgroup_oom_kills = 2 }, CAUSE_OOM_CGROUP, CERTAIN },
 	};
@@ -80,6 +82,19 @@ TEST(says_in_the_orders_words_why_it_was_ended)
 	CHECK_STR(d.text[1], "we ended it: signal 9 (SIGKILL)");
 }
 
+TEST(says_that_it_died_at_its_start_when_its_server_was_not_seen)
+{
+	struct evidence e = { .status = BY_EXIT(1), .port = 8188, .uptime_ms = 4230 };
+	struct death d;
+
+	death_of(&e, &d);
+	CHECK_STR(d.text[d.lines - 1],
+	    "it died at its start: 4.2 s old, not yet seen to listen on port 8188");
+	e.listened = true;
+	death_of(&e, &d);
+	CHECK_EQ(d.lines, 1);
+}
+
 TEST(calls_a_failure_only_what_nobody_wanted)
 {
 	for (int c = 0; c < CAUSE_COUNT; c++)
@@ -94,6 +109,7 @@ main(void)
 	RUN(names_a_cause_for_every_kind_of_end);
 	RUN(says_the_memory_beside_a_kill);
 	RUN(says_in_the_orders_words_why_it_was_ended);
+	RUN(says_that_it_died_at_its_start_when_its_server_was_not_seen);
 	RUN(calls_a_failure_only_what_nobody_wanted);
 	return t_done();
 }

@@ -43,6 +43,19 @@ TEST(restarts_at_once_what_asked_for_it_whatever_the_policy)
 	CHECK_EQ(v.delay_ms, 0);
 }
 
+TEST(who_asks_for_a_restart_at_once_again_and_again_has_to_wait)
+{
+	struct policy p = { .when = RESTART_ALWAYS };
+	struct policy_end hasty = { .wants_restart = true, .uptime_ms = 100 };
+	struct policy_end calm = { .wants_restart = true, .uptime_ms = POLICY_HASTY_MS };
+
+	for (uint32_t i = 0; i < POLICY_ASKS; i++)
+		CHECK_EQ(policy_next(&p, &hasty).delay_ms, 0);
+	CHECK(policy_next(&p, &hasty).delay_ms >= POLICY_DELAY_MIN_MS / 2);
+	CHECK_EQ(policy_next(&p, &calm).delay_ms, 0);
+	CHECK_EQ(policy_next(&p, &hasty).delay_ms, 0);
+}
+
 TEST(doubles_the_delay_within_half_and_whole_up_to_a_minute)
 {
 	struct policy p = { .when = RESTART_ALWAYS };
@@ -86,6 +99,7 @@ main(void)
 	RUN(restarts_after_a_failure_and_not_after_a_good_end);
 	RUN(never_restarts_what_was_told_to_stop);
 	RUN(restarts_at_once_what_asked_for_it_whatever_the_policy);
+	RUN(who_asks_for_a_restart_at_once_again_and_again_has_to_wait);
 	RUN(doubles_the_delay_within_half_and_whole_up_to_a_minute);
 	RUN(begins_again_at_the_least_delay_after_a_steady_life);
 	RUN(gives_up_when_failures_come_too_fast_and_not_when_they_are_spread);

@@ -1,0 +1,65 @@
+/*
+ * said.c - what we say of ourselves, from what we are.  See run_internal.h.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "agent/base/log.h"
+#include "agent/supervisor/run_internal.h"
+
+#define COPY(to, from) snprintf(to, sizeof(to), "%s", from)
+
+static void
+fill(struct run *r)
+{
+	struct supervised *s = &r->said;
+
+	COPY(s->state, r->stopping ? "stopping" : r->child.pid > 0 ? "running" : "waiting");
+	COPY(s->life, r->life);
+	s->command_pid = (uint64_t)r->child.pid;
+	s->command_ticks = r->start_ticks;
+	s->starts = r->starts;
+	COPY(s->method, r->method);
+	COPY(s->why, r->why);
+	s->limit_bytes = r->o->limit_bytes;
+	s->soft_bytes = r->o->soft_bytes;
+	s->high_bytes = r->o->high_bytes;
+	COPY(s->soft_state, soft_state_name(r->soft.state));
+	s->soft_frees = r->soft.frees;
+	s->soft_restarts = r->soft.restarts;
+	s->survive = r->o->survive;
+}
+
+/* Without it nothing but the status is poorer. */
+void
+said_open(struct run *r)
+{
+	enum err e;
+
+	r->said_fd = -1;
+	(void)state_sweep(r->o->run_dir, r->o->data_dir);
+	fill(r);
+	e = state_open(r->o->run_dir, &r->said, &r->said_fd);
+	if (e != E_OK)
+		log_warn("state_not_written dir=%s error=\"%s\"", r->o->run_dir, err_text(e));
+}
+
+void
+said_write(struct run *r)
+{
+	enum err e;
+
+	if (r->said_fd < 0)
+		return;
+	fill(r);
+	e = state_write(r->said_fd, &r->said);
+	if (e != E_OK)
+		log_warn("state_not_written dir=%s error=\"%s\"", r->o->run_dir, err_text(e));
+}
+
+void
+said_close(struct run *r)
+{
+	state_close(r->o->run_dir, r->said_fd);
+	r->said_fd = -1;
+}
