@@ -52,20 +52,39 @@ memory_of(pid_t pid, struct memory_tree *out)
 	return true;
 }
 
-uint64_t
-process_start_ticks(pid_t pid)
+/* State and start of a process; false when it has gone. */
+static bool
+stat_of(pid_t pid, char *state, uint64_t *ticks)
 {
 	char path[64], text[1024];
 	const char *at;
 
 	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	if (!slurp(path, text, sizeof text) || (at = strrchr(text, ')')) == NULL)
-		return 0;
-	if (at[1] == ' ' && strchr("ZXx", at[2]) != NULL)
-		return 0;
+	if (!slurp(path, text, sizeof text) || (at = strrchr(text, ')')) == NULL || at[1] == '\0')
+		return false;
+	*state = at[2];
 	for (int field = 3; field <= 22 && at != NULL; field++)
 		at = strchr(at + 1, ' ');
-	return at != NULL ? strtoull(at + 1, NULL, 10) : 0;
+	*ticks = at != NULL ? strtoull(at + 1, NULL, 10) : 0;
+	return at != NULL;
+}
+
+uint64_t
+process_start_ticks(pid_t pid)
+{
+	uint64_t ticks;
+	char state;
+
+	return stat_of(pid, &state, &ticks) ? ticks : 0;
+}
+
+bool
+process_lives(pid_t pid, uint64_t start_ticks)
+{
+	uint64_t ticks;
+	char state;
+
+	return stat_of(pid, &state, &ticks) && ticks == start_ticks && state != 'Z' && state != 'X';
 }
 
 struct link {

@@ -369,7 +369,7 @@ static bool
 has_ended(const struct supervised *s)
 {
 	return !s->survive || (s->pid_ns == pid_namespace() &&
-				  process_start_ticks((pid_t)s->command_pid) != s->command_ticks);
+				  !process_lives((pid_t)s->command_pid, s->command_ticks));
 }
 
 /* The file of a parent that has gone, locked by us. False: it is to stay. */

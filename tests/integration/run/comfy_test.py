@@ -134,7 +134,7 @@ class SoftLimit(Guarded):
         host.run(allocate(300, keep=False))
         self.assertGreater(resident_mb(host.pid), 300)
         wait_until(lambda: resident_mb(host.pid) < 250, 10, "the memory to be given back")
-        self.assertIn("soft_limit_freed", host.log())
+        wait_until(lambda: "soft_limit_freed" in host.log(), 5, "the word of it")
         time.sleep(7)   # longer than it looks at what that has brought
         self.assertEqual(self.exits(), [])
         host.run(allocate(10, keep=False))

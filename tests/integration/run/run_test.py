@@ -322,6 +322,43 @@ class Orders(Supervised):
         self.assertEqual((newest["verdict"], newest["restarted"]), ("hang", False))
 
 
+class Said(Supervised):
+    """What the parent says of itself, to who asks the agent or, without one, the buffer."""
+
+    def ask(self, *verb: str) -> Dict[str, Any]:
+        return dict(json.loads(subprocess.run([str(binary()), *verb, "--json"], env=self.env, capture_output=True,
+                                              timeout=20, check=False).stdout))
+
+    def test_status_and_doctor_say_the_method_in_force_and_the_last_end(self) -> None:
+        self.env["COMFYMON_CRASH_LIMIT"] = "0"
+        process = self.start("sh", "-c", "echo $$; read x; exit 3", options=("--memory-limit", "512M"),
+                             stdin=subprocess.PIPE)
+        first = int(self.line())
+        wait_until(lambda: can_connect(self.base / "run/comfymon.sock"), 10, "the agent")
+        one, = self.ask("status")["supervisors"]
+        self.assertEqual((one["pid"], one["command_pid"], one["state"], one["starts"], one["last_verdict"]),
+                         (process.pid, first, "running", 1, ""))
+        self.assertEqual((one["limit_bytes"], one["soft_limit_bytes"]), (512 << 20, (512 << 20) * 9 // 10))
+        self.assertIn(one["method"], ("cgroup1", "cgroup2", "watch"))
+        self.assertEqual(one["why"] == "", one["method"] != "watch")
+        limit, = (s for s in self.ask("doctor")["stations"] if s["station"] == "limit")
+        self.assertEqual(limit["finding"], "ok" if one["method"] != "watch" else "note")
+        self.assertIn("512 MiB by", limit["text"])
+        assert process.stdin is not None
+        process.stdin.close()
+        self.line()     # the second life, which ends at once as well
+        one = wait_until(lambda: next((s for s in self.ask("status")["supervisors"] if s["last_verdict"]), None), 10,
+                         "an end in the status")
+        self.assertEqual((one["last_verdict"], one["last_certainty"]), ("exit_error", "certain"))
+        self.assertIn(one["last_death"], [d["id"] for d in self.deaths()])
+        death, = (s for s in self.ask("doctor")["stations"] if s["station"] == "deaths")
+        self.assertIn("exit_error", death["text"])
+        process.terminate()
+        process.wait(20)
+        self.assertEqual(list((self.base / "run").glob("supervisor-*")), [])
+        self.assertEqual(self.ask("status")["supervisors"], [])
+
+
 class MemoryLimit(Supervised):
     def test_a_cgroup_kills_and_says_so(self) -> None:
         if not writable_cgroup():
