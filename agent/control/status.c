@@ -279,6 +279,11 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 	put_raw(b, "}");
 	put_rates(b, &s->rates);
 	put_jobs(b, s->jobs);
+	put_key(b, "jobs_db");
+	put_raw(b, "{");
+	put_u64(b, "behind", s->jobs_db.behind);
+	put_str(b, "problem", s->jobs_db.problem);
+	put_raw(b, "}");
 	put_webhook(b, &s->webhook);
 	put_work(b, s);
 	put_key(b, "supervisors");

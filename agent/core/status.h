@@ -63,6 +63,12 @@ struct status_rates {
 	double received_per_s, sent_per_s;
 };
 
+/* The journal's copy for strangers. */
+struct status_jobs_db {
+	uint64_t behind;   /* jobs that it does not show as they are; counted up to 1,000 */
+	char problem[128]; /* why, "" when it is not behind */
+};
+
 struct status_rejected {
 	enum signal signal;
 	int status;
@@ -98,6 +104,7 @@ struct status_snapshot {
 	uint64_t jobs[JOB_STATES]; /* in the journal */
 	struct webhook_status webhook;
 	struct status_work work;
+	struct status_jobs_db jobs_db;
 	struct status_rates rates;
 	struct supervised supervisors[STATUS_SUPERVISORS];
 	size_t supervisor_count;

@@ -210,6 +210,7 @@ write_journal(struct pipeline *p)
 	if ((e = pipeline_begin(p)) != E_OK)
 		return e;
 	e = journal_write(p->journal);
+	p->project_mono_ns = clock_mono_ns(); /* after the commit */
 	/* What it missed of a batch comes again only with all of it. */
 	p->begin_again = p->begin_again || journal_failed(p->journal);
 	return e;
@@ -297,6 +298,21 @@ answer(struct pipeline *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* jobs.db follows what is committed; what goes wrong with it is its own affair. */
+static void
+project(struct pipeline *p)
+{
+	uint64_t now = clock_mono_ns();
+
+	if (p->project_mono_ns == 0 || now < p->project_mono_ns)
+		return;
+	p->project_mono_ns = 0;
+	if (p->projection == NULL)
+		return;
+	projection_sync(p->projection, p->store, now, clock_real_ns(), &p->projected);
+	p->project_mono_ns = p->projected.next_mono_ns;
+}
+
 /* Keep the store in shape; go on taking when it has room again. */
 static void
 maintain(struct pipeline *p, bool idle)
@@ -354,6 +370,7 @@ next_deadline(const struct pipeline *p)
 	t = earliest(t, p->step_mono_ns);
 	t = earliest(t, p->lease_mono_ns);
 	t = earliest(t, p->notice_mono_ns);
+	t = earliest(t, p->project_mono_ns);
 	if (p->backlog)
 		return 0;
 	return p->full ? earliest(t, p->maintain_mono_ns) : t;
@@ -394,6 +411,7 @@ loop(void *arg)
 		answer(p);
 		if (now >= p->scan_mono_ns && p->retry_mono_ns == 0)
 			scan(p, now);
+		project(p);
 		maintain(p, !worked);
 		note_quiet(p);
 		if (waker_stopped(&p->waker)) {
@@ -430,7 +448,8 @@ pipeline_init(struct pipeline *p)
 	p->scan_mono_ns = p->started_mono_ns + SCAN_NS;
 	p->maintain_mono_ns = p->started_mono_ns + MAINTAIN_NS;
 	p->step_mono_ns = p->started_mono_ns;
-	p->backlog = true; /* until a look says that there is none */
+	p->project_mono_ns = p->started_mono_ns; /* what an earlier run left undone */
+	p->backlog = true;                       /* until a look says that there is none */
 	p->salvages = p->store->salvages;
 	for (size_t i = 0; i < p->destination_count; i++)
 		names[i] = p->destinations[i].name;

@@ -14,6 +14,7 @@
 #include "agent/core/status.h"
 #include "agent/core/webhook.h"
 #include "agent/journal/journal.h"
+#include "agent/store/projection.h"
 
 #define PIPELINE_GROUP_BYTES  (1u << 20) /* of batches in one transaction */
 #define PIPELINE_GROUP_ITEMS  256u
@@ -53,6 +54,7 @@ struct pipeline {
 	struct store *store;
 	struct processor *processor;
 	struct journal *journal;
+	struct projection *projection; /* NULL: none is made */
 	struct receiver *receiver;
 	struct exporter *exporter; /* NULL: no destination, history is the end */
 	struct webhook *webhook;   /* NULL: nobody is told of jobs */
@@ -84,19 +86,21 @@ struct pipeline {
 	bool told_newer; /* of a ring that only a newer collector can read */
 	bool gone; /* a probe was closed: the processor hears of it when the backlog is empty */
 	uint64_t turn;
-	bool full;                 /* intake is paused */
-	uint64_t retry_mono_ns;    /* after a failure: not before; 0 none */
-	uint64_t step_mono_ns;     /* the processor wants a call then; 0 none */
-	uint64_t lease_mono_ns;    /* a delivery is due then; 0 none */
-	uint64_t notice_mono_ns;   /* a notice is due then; 0 none */
-	uint64_t notices_expired;  /* let go for their age, since the start */
-	int64_t real_ahead_ns;     /* most that the wall clock was ahead of the monotonic one */
-	uint64_t scan_mono_ns;     /* next look at the rings */
-	uint64_t scan_again_ns;    /* a probe has left: looked at again after this, 0 not */
-	uint64_t probes_left;      /* as the receiver counts them */
-	uint64_t patience_ns;      /* until then a supervisor's word is waited for, 0 nobody's */
-	uint64_t maintain_mono_ns; /* next store_maintain */
-	bool draining;             /* stop asked: no more input */
+	bool full;                /* intake is paused */
+	uint64_t retry_mono_ns;   /* after a failure: not before; 0 none */
+	uint64_t step_mono_ns;    /* the processor wants a call then; 0 none */
+	uint64_t lease_mono_ns;   /* a delivery is due then; 0 none */
+	uint64_t notice_mono_ns;  /* a notice is due then; 0 none */
+	uint64_t notices_expired; /* let go for their age, since the start */
+	int64_t real_ahead_ns;    /* most that the wall clock was ahead of the monotonic one */
+	uint64_t scan_mono_ns;    /* next look at the rings */
+	uint64_t scan_again_ns;   /* a probe has left: looked at again after this, 0 not */
+	uint64_t probes_left;     /* as the receiver counts them */
+	uint64_t patience_ns;     /* until then a supervisor's word is waited for, 0 nobody's */
+	uint64_t project_mono_ns; /* jobs.db is to be brought up to date then, 0 not */
+	struct projection_state projected;
+	uint64_t maintain_mono_ns;                    /* next store_maintain */
+	bool draining;                                /* stop asked: no more input */
 	struct rate_sample samples[PIPELINE_SAMPLES]; /* a ring, sample_count in all */
 	uint64_t sample_count;
 

@@ -224,6 +224,8 @@ take_snapshot(void *ctx, struct store *st, struct processor *processor)
 	if ((e = add_webhook(p, st, s)) != E_OK)
 		return e;
 	receiver_stats(p->receiver, &s->receiver);
+	s->jobs_db.behind = p->projected.behind;
+	snprintf(s->jobs_db.problem, sizeof s->jobs_db.problem, "%s", p->projected.problem);
 	s->work = p->work;
 	s->work.raw_backlog = s->store.raw_rows;
 	s->work.open_spans = processor_open_spans(processor);

@@ -159,7 +159,8 @@ open_rooms(struct service *s)
 	if ((e = open_store(s)) != E_OK)
 		return e;
 	jo.store = p->store;
-	if ((e = journal_new(&jo, &p->journal)) != E_OK)
+	if ((e = journal_new(&jo, &p->journal)) != E_OK ||
+	    (e = projection_new(o->data_dir, &o->limits, &p->projection)) != E_OK)
 		return e;
 	po.seen = see;
 	po.seen_ctx = p->journal;
@@ -218,6 +219,7 @@ close_rooms(struct service *s)
 		pipeline_fini(p);
 	processor_free(p->processor);
 	journal_free(p->journal);
+	projection_free(p->projection);
 	if (p->store != NULL)
 		p->store->ops->close(p->store);
 	if (s->run_lock >= 0)

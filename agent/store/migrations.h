@@ -8,3 +8,6 @@
 
 extern const char *const store_migrations[];
 extern const size_t store_migration_count;
+
+/* schema/jobs/jobs.sql, of a new jobs.db. */
+extern const char projection_schema[];
