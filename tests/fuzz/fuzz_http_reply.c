@@ -1,11 +1,12 @@
 /*
- * fuzz_http_reply.c - any bytes as what a far end says: status, Retry-After and
- * body.  rooms: exporter processor core base schema
+ * fuzz_http_reply.c - any bytes as what a far end says: status, Retry-After,
+ * headers and body.  rooms: exporter processor core base schema
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/core/process.h"
+#include "agent/exporter/reply.h"
 #include "agent/exporter/verdict.h"
 #include "schema/wire.h"
 
@@ -20,6 +21,28 @@ the_processor(void)
 	if (p == NULL && processor_new(&o, &p) != E_OK)
 		abort();
 	return p;
+}
+
+/* In pieces as they may come; what is kept stays within its limits. */
+static void
+take(const uint8_t *data, size_t n)
+{
+	static struct reply r;
+	size_t keep = n > 0 ? data[0] : 0, piece = 1 + (n > 1 ? data[1] % 64u : 0);
+	bool more = true;
+
+	reply_begin(&r, keep, 4096);
+	for (size_t at = 0; more && at < n; at += piece) {
+		size_t m = n - at < piece ? n - at : piece;
+		char *p = malloc(m); /* so that a byte too far is seen */
+
+		memcpy(p, data + at, m);
+		more = reply_take_header(p, 1, m, &r) == m && reply_take_body(p, m, 1, &r) == m;
+		free(p);
+	}
+	if (r.body.n > keep || more == reply_endless(&r) ||
+	    memchr(r.retry_after, '\0', sizeof r.retry_after) == NULL)
+		abort();
 }
 
 int
@@ -56,6 +79,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	wait = backoff_ms(data == NULL || n == 0 ? 0 : data[0], n);
 	if (wait < 50 || wait > BACKOFF_MAX_MS)
 		abort();
+	take(data, n);
 	(void)processor_agent_rates(the_processor(), (const char *)data, n);
 	return 0;
 }

@@ -17,6 +17,7 @@ from typing import Iterator
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from support.fake_datadog import FakeDatadog  # noqa: E402
 from support.harness import Agent, wait_until  # noqa: E402
+from support.hook_receiver import HookReceiver  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
 
@@ -98,6 +99,25 @@ class Https(unittest.TestCase):
                        "the reason in the status")
             trace = agent.status()["signals"]["trace"]
             self.assertEqual((trace["queued"] + trace["in_flight"], trace["sent"], dd.spans()), (1, 0, []))
+
+    @staticmethod
+    def one_job(writer: Writer) -> None:
+        writer.finish([{"trace_id": 7, "span_id": 8, "parent_id": 0, "service": "s", "name": "comfyui.workflow.execute",
+                        "resource": "r", "type": "worker", "start": writer.now(), "duration": 10, "error": 0,
+                        "meta": {"prompt.id": "p", "workflow.status": "success"}}])
+        writer.flush(10)
+
+    def test_a_webhook_is_told_where_the_authority_is_known_and_waits_where_it_is_not(self) -> None:
+        with HookReceiver() as hook, tls_in_front_of(int(hook.url.split(":")[2].split("/")[0]), self.pem) as url:
+            env = {"COMFYMON_DESTINATIONS": "none", "COMFYMON_WEBHOOK_URL": f"{url}/hook"}
+            with Agent(env=env) as agent, Writer(agent.socket_path) as writer:
+                self.one_job(writer)
+                wait_until(lambda: "certificate" in agent.status()["webhook"]["last_error"].lower(), 15, "the reason in the status")
+                self.assertEqual((agent.status()["webhook"]["waiting"], hook.calls), (1, []))
+            with Agent(env={**env, "SSL_CERT_FILE": str(self.folder / "cert.pem")}) as agent, \
+                    Writer(agent.socket_path) as writer:
+                self.one_job(writer)
+                wait_until(lambda: len(hook.told()) == 1, 15, "the job, over TLS")
 
 
 if __name__ == "__main__":
