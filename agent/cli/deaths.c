@@ -47,7 +47,58 @@ read_box(const char *dir, const char *name)
 	return box;
 }
 
-/* ---- the job that was running ------------------------------------------------ */
+/* ---- the jobs that it took with it -------------------------------------------- */
+
+/* From the journal: what ended with a death, newest first; NULL where nobody can be asked. */
+static json_t *
+dead_jobs(struct cli *c)
+{
+	char *body = NULL, *save = NULL;
+	json_t *jobs;
+
+	if (view_get(c, "/jobs?state=failed,lost,resubmitted&limit=1000", &body) != CLI_OK)
+		return NULL;
+	jobs = json_array();
+	for (char *line = strtok_r(body, "\n", &save); line != NULL;
+	     line = strtok_r(NULL, "\n", &save)) {
+		json_t *job = cli_parse(line);
+
+		if (job != NULL && text_of(job, "death")[0] != '\0')
+			json_array_append(jobs, job);
+		json_decref(job);
+	}
+	free(body);
+	return jobs;
+}
+
+/* The one that ran, and how many waited behind it. False: the journal knows of none. */
+static bool
+find_in_journal(json_t *box, json_t *jobs)
+{
+	json_int_t waiting = 0;
+	bool found = false;
+	json_t *job;
+	size_t i;
+
+	json_array_foreach(jobs, i, job)
+	{
+		if (strcmp(text_of(job, "death"), text_of(box, "id")) != 0)
+			continue;
+		if (number_of(job, "started_ns") == 0) {
+			waiting++;
+			continue;
+		}
+		found = true;
+		json_object_set(box, "prompt_id", json_object_get(job, "prompt_id"));
+		json_object_set(box, "workflow", json_object_get(job, "workflow"));
+		if (text_of(job, "node_id")[0] != '\0') {
+			json_object_set(box, "node_id", json_object_get(job, "node_id"));
+			json_object_set(box, "node_class", json_object_get(job, "node_class"));
+		}
+	}
+	json_object_set_new(box, "jobs_waiting", json_integer(waiting));
+	return found;
+}
 
 /* Node first: its span names the job too. */
 static bool
@@ -94,17 +145,14 @@ look_in_trace(struct cli *c, json_t *box, const char *id)
 	json_decref(trace);
 }
 
-/* Unfinished traces that began while the process lived. */
+/* Without a journal: unfinished traces that began while the process lived. */
 static void
-find_job(struct cli *c, json_t *box)
+find_in_traces(struct cli *c, json_t *box)
 {
 	json_int_t born = number_of(box, "time_ns") - number_of(box, "uptime_ms") * 1000000;
 	char target[120], *body = NULL, *save = NULL;
 	json_error_t e;
 
-	json_object_set_new(box, "prompt_id", json_null());
-	json_object_set_new(box, "node_id", json_null());
-	json_object_set_new(box, "node_class", json_null());
 	snprintf(target, sizeof target, "/traces?state=unfinished&limit=20&since_ns=%lld",
 	    (long long)born);
 	if (view_get(c, target, &body) != CLI_OK)
@@ -118,6 +166,16 @@ find_job(struct cli *c, json_t *box)
 		json_decref(trace);
 	}
 	free(body);
+}
+
+static void
+find_job(struct cli *c, json_t *box, json_t *jobs)
+{
+	json_object_set_new(box, "prompt_id", json_null());
+	json_object_set_new(box, "node_id", json_null());
+	json_object_set_new(box, "node_class", json_null());
+	if (jobs != NULL && !find_in_journal(box, jobs))
+		find_in_traces(c, box);
 }
 
 /* ---- the list -------------------------------------------------------------------- */
@@ -179,6 +237,7 @@ verb_deaths(struct cli *c)
 {
 	struct term t = term_of(c, stdout);
 	struct dirent **names = NULL;
+	json_t *jobs = NULL;
 	char dir[600];
 	int n, shown = 0;
 
@@ -186,11 +245,13 @@ verb_deaths(struct cli *c)
 	    E_OK)
 		return CLI_FAILED;
 	n = scandir(dir, &names, is_box, alphasort);
+	if (n > 0 && c->json)
+		jobs = dead_jobs(c);
 	for (int i = n - 1; i >= 0; i--) {
 		json_t *box = shown < c->limit ? read_box(dir, names[i]->d_name) : NULL;
 
 		if (box != NULL && c->json) {
-			find_job(c, box);
+			find_job(c, box, jobs);
 			print_json(box, false);
 		} else if (box != NULL) {
 			if (shown == 0)
@@ -204,6 +265,7 @@ verb_deaths(struct cli *c)
 		free(names[i]);
 	}
 	free(names);
+	json_decref(jobs);
 	if (shown == 0 && !c->json)
 		puts("no deaths");
 	return CLI_OK;
@@ -263,12 +325,55 @@ print_output(const struct term *t, json_t *output)
 		putchar('\n');
 }
 
+/* The job that it took with it; what it says of itself came from outside. */
+static void
+print_job(const struct term *t, json_t *box)
+{
+	const char *node = text_of(box, "node_id"), *workflow = text_of(box, "workflow");
+
+	if (json_is_string(json_object_get(box, "prompt_id"))) {
+		printf("  %-10s ", "running");
+		term_put(t, text_of(box, "prompt_id"), -1);
+		if (node[0] != '\0') {
+			fputs(", node ", t->f);
+			term_put(t, node, -1);
+			fputc(' ', t->f);
+			term_put(t, text_of(box, "node_class"), -1);
+		}
+		fputc('\n', t->f);
+	}
+	if (workflow[0] != '\0') {
+		printf("  %-10s ", "workflow");
+		term_put(t, workflow, -1);
+		fputc('\n', t->f);
+	}
+	if (number_of(box, "jobs_waiting") > 0)
+		printf("  %-10s %lld more waited: comfymon jobs --state lost,resubmitted\n",
+		    "queue", (long long)number_of(box, "jobs_waiting"));
+}
+
+static void
+print_limit(json_t *box)
+{
+	uint64_t bytes = (uint64_t)number_of(box, "limit_bytes");
+	const char *why = text_of(box, "method_why");
+	char limit[32], peak[32];
+
+	config_size_text((uint64_t)number_of(box, "peak_rss_bytes"), peak, sizeof peak);
+	if (bytes == 0)
+		printf("  %-10s none, peak %s\n", "limit", peak);
+	else
+		printf("  %-10s %s by %s%s%s, peak %s\n", "limit",
+		    config_size_text(bytes, limit, sizeof limit), text_of(box, "method"),
+		    why[0] != '\0' ? ": " : "", why, peak);
+}
+
 static void
 print_death(const struct term *t, json_t *box)
 {
 	json_t *line;
 	size_t i;
-	char when[32], up[32], limit[32], peak[32];
+	char when[32], up[32];
 
 	print_when(box, when, sizeof when);
 	printf("%s%s%s (%s)  pid %lld  %s  after %s\n", term_style(t, "bold"),
@@ -277,17 +382,8 @@ print_death(const struct term *t, json_t *box)
 	    term_duration(t, (double)number_of(box, "uptime_ms") * 1e6, up, sizeof up));
 	json_array_foreach(json_object_get(box, "evidence"), i, line)
 	    printf("  %-10s %s\n", i == 0 ? "because" : "", json_string_value(line));
-	if (json_is_string(json_object_get(box, "prompt_id")))
-		printf("  %-10s %s%s%s%s%s\n", "running", text_of(box, "prompt_id"),
-		    text_of(box, "node_id")[0] != '\0' ? ", node " : "", text_of(box, "node_id"),
-		    text_of(box, "node_id")[0] != '\0' ? " " : "", text_of(box, "node_class"));
-	printf("  %-10s %s by %s%s%s, peak %s\n", "limit",
-	    number_of(box, "limit_bytes") > 0
-		? config_size_text((uint64_t)number_of(box, "limit_bytes"), limit, sizeof limit)
-		: "none",
-	    text_of(box, "method"), text_of(box, "method_why")[0] != '\0' ? ": " : "",
-	    text_of(box, "method_why"),
-	    config_size_text((uint64_t)number_of(box, "peak_rss_bytes"), peak, sizeof peak));
+	print_job(t, box);
+	print_limit(box);
 	print_curve(t, box);
 	if (json_is_true(json_object_get(box, "restarted")))
 		printf("  %-10s started again %lld ms later\n", "then",
@@ -302,7 +398,7 @@ verb_death(struct cli *c)
 {
 	struct term t = term_of(c, stdout);
 	char dir[600], name[128];
-	json_t *box = NULL;
+	json_t *box = NULL, *jobs;
 
 	if (strchr(c->argument, '/') == NULL &&
 	    path_join(dir, sizeof dir, config_string(c->config, OPT_DATA_DIR), BLACKBOX_DIR) ==
@@ -314,7 +410,9 @@ verb_death(struct cli *c)
 		fprintf(stderr, "comfymon: no death %s (see comfymon deaths)\n", c->argument);
 		return CLI_PROBLEM;
 	}
-	find_job(c, box);
+	jobs = dead_jobs(c);
+	find_job(c, box, jobs);
+	json_decref(jobs);
 	if (c->json)
 		print_json(box, true);
 	else

@@ -298,8 +298,8 @@ class Together(Guarded):
         time.sleep(5.2)
         prompt = host.submit(job("StandinSleep", value=1, seconds=60.0))
         host.wait_running(prompt)
-        self.prompt = prompt
-        time.sleep(0.3)
+        self.prompt, self.waiting = prompt, host.submit(job("StandinValue", value=7))
+        time.sleep(0.5)     # its probe has told of both
         return host
 
     def agent(self) -> int:
@@ -307,13 +307,26 @@ class Together(Guarded):
                              timeout=20, check=False)
         return int(json.loads(out.stdout)["pid"]) if out.returncode == 0 and out.stdout else 0
 
+    def ask(self, *verb: str) -> str:
+        return subprocess.run([str(binary()), *verb], env={**os.environ, **self.env, "COLUMNS": "100"}, text=True,
+                              capture_output=True, timeout=20, check=False).stdout
+
+    def jobs(self) -> Dict[str, Dict[str, Any]]:
+        return {j["prompt_id"]: j for j in map(json.loads, self.ask("jobs", "--json").splitlines())}
+
     def death_of_the_job(self) -> Dict[str, Any]:
-        def found() -> bool:
-            deaths = self.deaths()
-            return bool(deaths) and deaths[0]["prompt_id"] is not None
-        wait_until(found, 20, "the death with its job")
+        """Of the newest one, once the journal has heard of it; the jobs say the same."""
+        wait_until(lambda: self.jobs().get(self.waiting, {}).get("state") == "lost", 20, "the end of the jobs")
         death = self.deaths()[0]
         self.assertEqual((death["prompt_id"], death["node_id"], death["node_class"]), (self.prompt, "1", "StandinSleep"))
+        self.assertEqual(death["jobs_waiting"], 1)
+        ran, waited = self.jobs()[self.prompt], self.jobs()[self.waiting]
+        self.assertEqual((ran["state"], ran["reason"], ran["node_id"]), ("failed", death["verdict"], "1"))
+        self.assertEqual(waited["reason"], death["verdict"])
+        screen = self.ask("death", death["id"])
+        for text in (death["verdict"], self.prompt, "node 1 StandinSleep", "1 more waited", death["evidence"][0]):
+            self.assertIn(text, screen)
+        self.assertLess(len(screen.splitlines()), 40)
         return death
 
     def test_the_collector_is_killed_and_comfyui_goes_on(self) -> None:
