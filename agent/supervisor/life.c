@@ -74,7 +74,7 @@ life_start(struct run *r)
 	snprintf(life, sizeof life, "COMFYMON_LIFE=%s", r->life);
 	r->restart_ns = 0;
 	r->asked = ASKED_NOTHING;
-	r->port_taken = port_listens(getpid(), r->listen.port);
+	r->port_taken = port_listens(r->listen.port);
 	r->listened = false;
 	watch_begin(r);
 	output_init(&r->out);

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/base/file.h"
+
 #define TREE_MAX 4096 /* processes looked at; beyond it the rest is not counted */
 
 /* A small file of /proc, terminated. */
@@ -143,6 +145,40 @@ gather(struct link *links, size_t n, pid_t pid)
 	return in;
 }
 
+static void
+add(struct memory_tree *sum, pid_t pid)
+{
+	struct memory_tree one;
+
+	if (!memory_of(pid, &one))
+		return;
+	sum->rss_bytes += one.rss_bytes;
+	sum->swap_bytes += one.swap_bytes;
+	sum->file_bytes += one.file_bytes;
+	sum->processes++;
+}
+
+bool
+memory_of_listed(const char *path, struct memory_tree *out)
+{
+	char *text, *end;
+	size_t n;
+
+	memset(out, 0, sizeof *out);
+	if (file_read_all(path, TREE_MAX * 12, &text, &n) != E_OK)
+		return false;
+	for (const char *at = text; *at != '\0'; at = *end != '\0' ? end + 1 : end) {
+		long pid = strtol(at, &end, 10);
+
+		if (end == at)
+			break;
+		if (pid > 0) /* 0: of another pid namespace */
+			add(out, (pid_t)pid);
+	}
+	free(text);
+	return out->processes > 0;
+}
+
 bool
 memory_of_tree(pid_t pid, struct memory_tree *out)
 {
@@ -151,16 +187,8 @@ memory_of_tree(pid_t pid, struct memory_tree *out)
 
 	memset(out, 0, sizeof *out);
 	n = gather(links, n, pid);
-	for (size_t i = 0; i < n; i++) {
-		struct memory_tree one;
-
-		if (!memory_of(links[i].pid, &one))
-			continue;
-		out->rss_bytes += one.rss_bytes;
-		out->swap_bytes += one.swap_bytes;
-		out->file_bytes += one.file_bytes;
-		out->processes++;
-	}
+	for (size_t i = 0; i < n; i++)
+		add(out, links[i].pid);
 	free(links);
 	return out->processes > 0;
 }

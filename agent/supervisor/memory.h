@@ -21,7 +21,9 @@ uint64_t process_start_ticks(pid_t pid);
 bool process_lives(pid_t pid, uint64_t start_ticks);
 /* Of pid alone; false when it has gone. One small read. */
 bool memory_of(pid_t pid, struct memory_tree *out);
-/* Of pid and its descendants: one walk over /proc. */
+/* Of those that a file names, a pid a line (cgroup.procs); false when none of them is left. */
+bool memory_of_listed(const char *path, struct memory_tree *out);
+/* Of pid and its descendants: one walk over /proc, which costs with every process of the host. */
 bool memory_of_tree(pid_t pid, struct memory_tree *out);
 
 /* MemTotal and MemAvailable of /proc/meminfo; false when it cannot be read. */

@@ -3,41 +3,71 @@
  */
 #include "agent/supervisor/port.h"
 
-#include <stdio.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
 
-#define STATE_LISTEN 0x0a
+#define STATE_LISTEN 10 /* TCP_LISTEN of the kernel */
 
 static bool
-listens_in(const char *path, uint16_t port)
+ask(int fd, int family)
 {
-	FILE *f = fopen(path, "re");
+	struct {
+		struct nlmsghdr head;
+		struct inet_diag_req_v2 body;
+	} q = { .head = { .nlmsg_len = sizeof q,
+		    .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		    .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.body = { .sdiag_family = (uint8_t)family,
+		    .sdiag_protocol = IPPROTO_TCP,
+		    .idiag_states = 1u << STATE_LISTEN } };
+
+	return send(fd, &q, sizeof q, 0) == (ssize_t)sizeof q;
+}
+
+/* Read the answer to its end, so that the next question has its own. */
+static bool
+find(int fd, uint16_t port)
+{
+	_Alignas(struct nlmsghdr) char buffer[8192];
 	bool found = false;
-	char line[512];
+	ssize_t n;
 
-	/* "  0: 0100007F:1FFC 00000000:0000 0A ..." */
-	while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
-		unsigned local, state;
+	while ((n = recv(fd, buffer, sizeof buffer, 0)) > 0) {
+		const struct nlmsghdr *m = (const struct nlmsghdr *)buffer;
 
-		found =
-		    sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x", &local, &state) == 2 &&
-		    local == port && state == STATE_LISTEN;
+		for (size_t left = (size_t)n; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left)) {
+			const struct inet_diag_msg *d = NLMSG_DATA(m);
+
+			if (m->nlmsg_type == NLMSG_DONE || m->nlmsg_type == NLMSG_ERROR)
+				return found;
+			if (m->nlmsg_len >= NLMSG_LENGTH(sizeof *d) &&
+			    d->id.idiag_sport == htons(port))
+				found = true;
+		}
 	}
-	if (f != NULL)
-		fclose(f);
 	return found;
 }
 
 bool
-port_listens(pid_t pid, uint16_t port)
+port_listens(uint16_t port)
 {
-	static const char *const files[] = { "tcp", "tcp6" };
-	char path[64];
+	struct timeval wait = { .tv_sec = 1 };
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	bool found = false;
 
-	for (size_t i = 0; i < 2; i++) {
-		snprintf(path, sizeof path, "/proc/%d/net/%s", (int)pid, files[i]);
-		if (listens_in(path, port))
-			return true;
-	}
-	return false;
+	if (fd < 0)
+		return false;
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+	if (ask(fd, AF_INET))
+		found = find(fd, port);
+	if (!found && ask(fd, AF_INET6))
+		found = find(fd, port);
+	close(fd);
+	return found;
 }

@@ -1,11 +1,12 @@
 /*
- * port.h - does anybody listen on a TCP port, as a process sees it? From
- * /proc/PID/net.  Source: proc(5).
+ * port.h - does anybody listen on a TCP port here?  The kernel is asked for its
+ * listeners alone: a host may have many thousand connections, and reading /proc/net
+ * walks them all.  Source: sock_diag(7).
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
-bool port_listens(pid_t pid, uint16_t port);
+/* False also where the kernel does not answer such questions. */
+bool port_listens(uint16_t port);
