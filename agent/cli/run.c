@@ -108,15 +108,27 @@ take_restart(const char *text, enum restart_when *when)
 	return CLI_USAGE;
 }
 
+/* It is ours alone: who we start is not asked. */
+static const char *
+take_notify(char *out, size_t cap)
+{
+	const char *socket = getenv("NOTIFY_SOCKET");
+
+	snprintf(out, cap, "%s", socket != NULL ? socket : "");
+	unsetenv("NOTIFY_SOCKET");
+	return out;
+}
+
 int
 verb_run(struct cli *c)
 {
 	const struct config *g = c->config;
-	char program[PATH_MAX];
+	char program[PATH_MAX], notify[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
 	struct run_options o = { .command = c->command,
 		.run_dir = config_string(g, OPT_RUN_DIR),
 		.data_dir = config_string(g, OPT_DATA_DIR),
+		.notify = take_notify(notify, sizeof notify),
 		.crash_limit = (uint32_t)config_number(g, OPT_CRASH_LIMIT),
 		.grace_ms = config_number(g, OPT_GRACE),
 		.drain_ms = config_number(g, OPT_RUN_DRAIN),

@@ -217,6 +217,20 @@ cgroup_enclosing_limit(void)
 	return a < b ? a : b;
 }
 
+uint64_t
+cgroup_enclosing_oom_kills(void)
+{
+	uint64_t kills = 0;
+	char dir[512];
+
+	if ((where(2, dir, sizeof dir) == E_OK &&
+		get_keyed(dir, "memory.events", "oom_kill", &kills)) ||
+	    (where(1, dir, sizeof dir) == E_OK &&
+		get_keyed(dir, "memory.oom_control", "oom_kill", &kills)))
+		return kills;
+	return 0;
+}
+
 bool
 cgroup_join(const struct cgroup *g)
 {

@@ -46,6 +46,9 @@ MUST_CHECK enum err cgroup_full_stall(const struct cgroup *g, uint64_t *total_us
 bool cgroup_join(const struct cgroup *g);
 /* The least limit in force on us or a group above us; UINT64_MAX when there is none. */
 uint64_t cgroup_enclosing_limit(void);
+/* How often the OOM killer has struck in the group that we are in (a container's, most likely); 0
+ * where the kernel does not say. */
+uint64_t cgroup_enclosing_oom_kills(void);
 MUST_CHECK enum err cgroup_usage(const struct cgroup *g, struct cgroup_usage *out);
 /* Remove the group (its processes must have gone). Harmless when none was made. */
 void cgroup_remove(struct cgroup *g);

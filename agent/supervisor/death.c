@@ -80,6 +80,12 @@ out_of_memory(struct death *d, const struct evidence *e)
 		decide(d, CAUSE_OOM_KERNEL, CERTAIN);
 		return true;
 	}
+	if (e->outer_oom_kills > 0) {
+		say(d, "the oom_kill counter of the cgroup around us rose by %" PRIu64,
+		    e->outer_oom_kills);
+		decide(d, CAUSE_OOM_CGROUP, LIKELY);
+		return true;
+	}
 	if (e->host_oom_kills > 0) {
 		say(d,
 		    "the host's oom_kill counter rose by %" PRIu64

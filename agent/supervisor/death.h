@@ -45,13 +45,15 @@ struct evidence {
 	char order_text[DEATH_LINE_BYTES];
 	bool has_cgroup;           /* the next one was readable */
 	uint64_t cgroup_oom_kills; /* rise of its cgroup's counter */
-	uint64_t host_oom_kills;   /* rise of the host's counter (/proc/vmstat) */
-	bool log_names_it;         /* the kernel's log says that it killed this pid */
-	bool reboot_file;          /* ComfyUI-Manager left its mark: restart wanted */
-	bool port_line;            /* the last lines speak of an address in use */
-	bool port_taken;           /* somebody listened on its port before it began */
-	bool listened;             /* its server was seen to listen */
-	uint16_t port;             /* 0: nobody looked */
+	uint64_t
+	    outer_oom_kills;     /* rise of the counter of the group around it, where it has none */
+	uint64_t host_oom_kills; /* rise of the host's counter (/proc/vmstat) */
+	bool log_names_it;       /* the kernel's log says that it killed this pid */
+	bool reboot_file;        /* ComfyUI-Manager left its mark: restart wanted */
+	bool port_line;          /* the last lines speak of an address in use */
+	bool port_taken;         /* somebody listened on its port before it began */
+	bool listened;           /* its server was seen to listen */
+	uint16_t port;           /* 0: nobody looked */
 	uint64_t uptime_ms;
 	uint64_t limit_bytes, last_bytes, peak_bytes; /* 0 unknown */
 };

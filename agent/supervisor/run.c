@@ -174,8 +174,8 @@ run_command(const struct run_options *o)
 		if (r->method[0] == 'w')
 			log_warn("memory_limit_by_watching why=\"%s\"", r->why);
 		said_open(r);
+		life_start(r); /* first: nothing of it waits for the agent */
 		beside_start(r, clock_mono_ns());
-		life_start(r);
 		loop(r, signals);
 		beside_stop(r);
 		cgroup_remove(&r->group);

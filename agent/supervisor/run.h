@@ -17,6 +17,7 @@ struct run_options {
 	char *const *command;           /* NULL-terminated */
 	const char *program;            /* path of comfymon, for the agent; NULL: no agent */
 	const char *run_dir, *data_dir; /* made if missing, 0700 */
+	const char *notify;             /* NOTIFY_SOCKET of a service manager, "" none */
 	enum restart_when restart;
 	uint32_t crash_limit; /* failures within ten minutes after which we give up; 0 never */
 	uint64_t limit_bytes; /* memory of the command and its children; 0 none */

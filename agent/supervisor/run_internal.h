@@ -32,13 +32,14 @@ struct run {
 	bool port_taken, listened; /* by somebody before it; by it */
 	struct supervised said;    /* RUN_DIR/supervisor-PID */
 	int said_fd;
+	bool notify_failed;          /* and said so */
 	char session[SESSION_BYTES]; /* ComfyUI-Manager's mark is this and ".reboot" */
 
 	/* its memory */
 	struct cgroup group;
 	const char *method; /* cgroup1, cgroup2, watch, none */
 	char why[CGROUP_WHY_BYTES];
-	uint64_t sample_ns, second_ns, cgroup_oom_kills, host_oom_kills;
+	uint64_t sample_ns, second_ns, cgroup_oom_kills, outer_oom_kills, host_oom_kills;
 	unsigned samples;
 	uint64_t others_bytes; /* of its children, at the last walk */
 	int kernel_log;        /* /dev/kmsg at its end, -1 */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "agent/base/log.h"
+#include "agent/supervisor/notify.h"
 #include "agent/supervisor/run_internal.h"
 
 #define COPY(to, from) snprintf(to, sizeof(to), "%s", from)
@@ -44,14 +45,35 @@ said_open(struct run *r)
 		log_warn("state_not_written dir=%s error=\"%s\"", r->o->run_dir, err_text(e));
 }
 
+/* The service manager's line of status; ready from the first start on. */
+static void
+tell_manager(struct run *r)
+{
+	const struct supervised *s = &r->said;
+	char text[400];
+	enum err e;
+
+	snprintf(text, sizeof text, "%sSTATUS=%s, start %u, memory limit by %s%s%s\n",
+	    r->stopping     ? "STOPPING=1\n"
+	    : r->starts > 0 ? "READY=1\n"
+			    : "",
+	    s->state, r->starts, r->method, s->verdict[0] != '\0' ? "; last end " : "", s->verdict);
+	e = notify_say(r->o->notify, text);
+	if (e != E_OK && !r->notify_failed)
+		log_warn(
+		    "service_manager_not_told socket=%s error=\"%s\"", r->o->notify, err_text(e));
+	r->notify_failed = e != E_OK;
+}
+
 void
 said_write(struct run *r)
 {
 	enum err e;
 
+	fill(r);
+	tell_manager(r);
 	if (r->said_fd < 0)
 		return;
-	fill(r);
 	e = state_write(r->said_fd, &r->said);
 	if (e != E_OK)
 		log_warn("state_not_written dir=%s error=\"%s\"", r->o->run_dir, err_text(e));

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/file.h"
 #include "agent/supervisor/memory.h"
 #include "agent/supervisor/port.h"
 #include "agent/supervisor/run_internal.h"
@@ -50,6 +51,7 @@ watch_begin(struct run *r)
 	relief_begin(r);
 	memset(r->box, 0, sizeof *r->box);
 	r->host_oom_kills = memory_host_oom_kills();
+	r->outer_oom_kills = cgroup_enclosing_oom_kills();
 	r->cgroup_oom_kills = cgroup_usage(&r->group, &u) == E_OK ? u.oom_kills : 0;
 }
 
@@ -57,6 +59,18 @@ static bool
 is_watched(const struct run *r)
 {
 	return r->o->limit_bytes > 0 && r->group.version == 0;
+}
+
+/* The cgroup knows who is in it, who left the tree included. */
+static bool
+whole(const struct run *r, struct memory_tree *out)
+{
+	char path[600];
+
+	if (r->group.version == 0)
+		return memory_of_tree(r->child.pid, out);
+	return path_join(path, sizeof path, r->group.path, "cgroup.procs") == E_OK &&
+	       memory_of_listed(path, out);
 }
 
 void
@@ -73,7 +87,7 @@ watch_sample(struct run *r, uint64_t now_ns)
 	fast = is_watched(r) && e->last_bytes > r->o->limit_bytes / 10 * 7;
 	own = self.rss_bytes + self.swap_bytes;
 	bytes = own + r->others_bytes;
-	if ((!fast || r->samples % WALK_EACH == 0) && memory_of_tree(r->child.pid, &tree)) {
+	if ((!fast || r->samples % WALK_EACH == 0) && whole(r, &tree)) {
 		bytes = tree.rss_bytes + tree.swap_bytes;
 		r->others_bytes = bytes > own ? bytes - own : 0;
 		/* Without a cgroup the limit counts what the kernel could take back, too. */
@@ -94,7 +108,7 @@ watch_sample(struct run *r, uint64_t now_ns)
 		r->second_ns = now_ns + SLOW_NS;
 		life_look_for_order(r);
 		if (!r->listened && !r->port_taken)
-			r->listened = port_listens(r->child.pid, r->listen.port);
+			r->listened = port_listens(r->listen.port);
 		relief_look(r, now_ns);
 	}
 }
@@ -145,6 +159,11 @@ watch_evidence(struct run *r, struct evidence *e)
 		e->cgroup_oom_kills = u.oom_kills - r->cgroup_oom_kills;
 		if (e->cgroup_oom_kills > 0 && u.peak_bytes > e->peak_bytes)
 			e->peak_bytes = u.peak_bytes; /* it grew faster than we look */
+	}
+	if (r->group.version == 0) {
+		uint64_t outer = cgroup_enclosing_oom_kills();
+
+		e->outer_oom_kills = outer > r->outer_oom_kills ? outer - r->outer_oom_kills : 0;
 	}
 	e->log_names_it = log_names(r->kernel_log, r->child.pid);
 	e->port_line = says_port_in_use(&r->out.tail);

@@ -9,6 +9,7 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from support.harness import binary, can_connect, wait_until  # noqa: E402
+from support.harness import ROOT, binary, can_connect, wait_until  # noqa: E402
 
 PYTHON = sys.executable
 ALLOCATE = """
@@ -500,6 +501,33 @@ class Killed(Supervised):
         wait_until(lambda: not alive(int(second)), 10, "the end of the agent")
 
 
+class Managed(Supervised):
+    """As a service manager sees it (Type=notify)."""
+
+    def test_it_is_ready_when_the_command_has_started_and_says_how_it_is(self) -> None:
+        for name in (str(self.base / "notify"), f"\0cm-notify-{os.getpid()}"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                manager.bind(name)
+                manager.settimeout(10)
+                self.env["NOTIFY_SOCKET"] = name.replace("\0", "@")
+                process = self.start("sh", "-c", 'echo "[$NOTIFY_SOCKET]"; exec sleep 60')
+                self.assertEqual(self.line(), "[]")     # nobody else speaks for us
+                said = manager.recv(4096).decode()
+                self.assertTrue(said.startswith("READY=1\nSTATUS=running, start 1, memory limit by "), said)
+                process.terminate()
+                while "STOPPING=1" not in said:
+                    said = manager.recv(4096).decode()
+                self.assertEqual(process.wait(10), 128 + signal.SIGINT)
+                self.end()
+
+    def test_a_manager_that_does_not_listen_costs_a_warning(self) -> None:
+        for name in ("/nonexistent/socket", "nonsense", "/" + "x" * 200):
+            self.env["NOTIFY_SOCKET"] = name
+            done = self.run_it("sh", "-c", "exit 3")
+            self.assertEqual(done.returncode, 3)
+            self.assertEqual(done.stderr.count(b"service_manager_not_told"), 1)
+
+
 class AsPid1(Supervised):
     def test_reaps_orphans_and_obeys_term(self) -> None:
         if os.geteuid() != 0 or shutil.which("unshare") is None:
@@ -514,6 +542,28 @@ class AsPid1(Supervised):
                                    check=True).stdout)
         os.kill(inner, signal.SIGTERM)
         self.process.wait(20)
+        self.assertEqual(self.box()["verdict"], "stopped")
+
+
+    def test_the_entry_point_of_a_container_ends_in_order(self) -> None:
+        """In a pid namespace of its own, with the program where the node folder has it."""
+        if os.geteuid() != 0 or shutil.which("unshare") is None:
+            self.skipTest("needs root and unshare for a pid namespace")
+        comfyui = self.base / "ComfyUI"
+        (comfyui / "custom_nodes/comfymon").mkdir(parents=True)
+        (comfyui / "custom_nodes/comfymon/comfymon").symlink_to(binary().resolve())
+        (comfyui / "main.py").write_text("import os, sys, time\nprint(os.getppid(), *sys.argv[1:], flush=True)\n"
+                                         "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('bye', flush=True)\n")
+        env = {**self.env, "COMFYUI_DIR": str(comfyui), "COMFYUI_PYTHON": PYTHON}
+        self.process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+                                         str(ROOT / "config/entrypoint.sh"), "--listen", "0.0.0.0"], env=env,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(self.line(), "1 --listen 0.0.0.0")
+        inner = int(subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, timeout=10,
+                                   check=True).stdout)
+        os.kill(inner, signal.SIGTERM)      # as docker stop does
+        self.assertEqual(self.line(), "bye")
+        self.assertEqual(self.process.wait(20), 0)
         self.assertEqual(self.box()["verdict"], "stopped")
 
 

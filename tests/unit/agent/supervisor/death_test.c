@@ -21,6 +21,8 @@ TEST(names_a_cause_for_every_kind_of_end)
 		    CAUSE_OOM_CGROUP, CERTAIN },
 		{ { .status = BY_SIGNAL(SIGKILL), .log_names_it = true, .host_oom_kills = 1 },
 		    CAUSE_OOM_KERNEL, CERTAIN },
+		{ { .status = BY_SIGNAL(SIGKILL), .outer_oom_kills = 1, .host_oom_kills = 1 },
+		    CAUSE_OOM_CGROUP, LIKELY },
 		{ { .status = BY_SIGNAL(SIGKILL), .host_oom_kills = 1 }, CAUSE_OOM_KERNEL, LIKELY },
 		{ { .status = BY_SIGNAL(SIGKILL), .has_cgroup = true }, CAUSE_KILLED, CERTAIN },
 		{ { .status = BY_SIGNAL(SIGKILL) }, CAUSE_KILLED, LIKELY },
