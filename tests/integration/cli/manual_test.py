@@ -79,7 +79,8 @@ class Installed(unittest.TestCase):
             done = run("cmake", "--install", str(BUILD), "--prefix", str(prefix))
             self.assertEqual(done.returncode, 0, done.stderr)
             for name in ("share/man/man1/comfymon.1", "lib/systemd/system/comfymon@.service",
-                         "share/doc/comfymon/comfymon.json"):
+                         "lib/systemd/system/comfyui@.service", "share/doc/comfymon/comfymon.json",
+                         "share/doc/comfymon/entrypoint.sh"):
                 self.assertTrue((prefix / name).is_file(), name)
             program = str(prefix / "bin/comfymon")
             done = run(program, "install", "--comfyui", str(comfyui), "--copy")
@@ -89,13 +90,14 @@ class Installed(unittest.TestCase):
             self.assertEqual(run(program, "doctor", "--comfyui", str(comfyui)).stdout.splitlines()[0].split()[:2], ["ok", "node"])
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
-    def test_the_unit_is_one_that_systemd_takes(self) -> None:
+    def test_the_units_are_such_that_systemd_takes(self) -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            text = (ROOT / "config/comfymon@.service").read_text(encoding="utf-8")
-            unit = Path(scratch) / "comfymon@root.service"
-            unit.write_text(re.sub("@CMAKE_INSTALL_FULL_BINDIR@/comfymon", str(binary().resolve()), text))
-            done = run("systemd-analyze", "verify", "--man=no", str(unit))
-            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            for name in ("comfymon", "comfyui"):
+                text = (ROOT / f"config/{name}@.service").read_text(encoding="utf-8")
+                unit = Path(scratch) / f"{name}@root.service"
+                unit.write_text(re.sub("@CMAKE_INSTALL_FULL_BINDIR@/comfymon", str(binary().resolve()), text))
+                done = run("systemd-analyze", "verify", "--man=no", str(unit))
+                self.assertEqual((done.returncode, done.stderr), (0, ""), name)
 
 
 if __name__ == "__main__":
