@@ -243,7 +243,7 @@ enum wire_tag {
  * COMFYMON_RESUBMIT=1.  RUN_DIR/bodies (0700) has one for each, 0600, named
  * "<prompt id>-<16 hex>.json", written as "<16 hex>.tmp" and renamed.  First a line,
  *
- *   comfymon-body 1 number=<text> workflow=<8 hex> secret=<0|1> bytes=<decimal>\n
+ *   comfymon-body 1 number=<text> workflow=<8 hex> probe=<32 hex> secret=<0|1> bytes=<decimal>\n
  *
  * then so many bytes of JSON.  number: its place in ComfyUI's queue, lowest first;
  * workflow: as its resource ends, 0 unknown; secret 1: the job needs one, which is

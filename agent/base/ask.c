@@ -22,16 +22,10 @@ ask_end(struct ask *a)
 	a->fd = -1;
 }
 
-enum err
-ask_start(struct ask *a, const struct sockaddr *to, socklen_t to_bytes, const char *method,
-    const char *path, const char *body)
+/* The request is in place, `n` as snprintf said. */
+static enum err
+connect_to(struct ask *a, const struct sockaddr *to, socklen_t to_bytes, int n)
 {
-	int n = snprintf(a->request, sizeof a->request,
-	    "%s %s HTTP/1.0\r\nHost: localhost\r\nUser-Agent: " ASK_USER_AGENT
-	    "\r\n%sContent-Length: %zu\r\n\r\n%s",
-	    method, path, body != NULL ? "Content-Type: application/json\r\n" : "",
-	    body != NULL ? strlen(body) : 0, body != NULL ? body : "");
-
 	a->fd = -1;
 	a->sent = a->n = 0;
 	a->answer[0] = '\0';
@@ -50,13 +44,56 @@ ask_start(struct ask *a, const struct sockaddr *to, socklen_t to_bytes, const ch
 	return E_OK;
 }
 
+#define HEAD "Host: localhost\r\nUser-Agent: " ASK_USER_AGENT "\r\n"
+#define JSON "Content-Type: application/json\r\n"
+
+enum err
+ask_start(struct ask *a, const struct sockaddr *to, socklen_t to_bytes, const char *method,
+    const char *path, const char *body)
+{
+	a->rest = NULL;
+	a->rest_bytes = 0;
+	return connect_to(a, to, to_bytes,
+	    snprintf(a->request, sizeof a->request,
+		"%s %s HTTP/1.0\r\n" HEAD "%sContent-Length: %zu\r\n\r\n%s", method, path,
+		body != NULL ? JSON : "", body != NULL ? strlen(body) : 0,
+		body != NULL ? body : ""));
+}
+
+enum err
+ask_post(struct ask *a, const struct sockaddr *to, socklen_t to_bytes, const char *path,
+    const char *json, size_t json_bytes)
+{
+	a->rest = json;
+	a->rest_bytes = json_bytes;
+	return connect_to(a, to, to_bytes,
+	    snprintf(a->request, sizeof a->request,
+		"POST %s HTTP/1.0\r\n" HEAD JSON "Content-Length: %zu\r\n\r\n", path, json_bytes));
+}
+
+static bool
+is_sending(const struct ask *a)
+{
+	return a->sent < a->ask + a->rest_bytes;
+}
+
+static ssize_t
+send_some(struct ask *a)
+{
+	if (a->sent < a->ask)
+		return send(a->fd, a->request + a->sent, a->ask - a->sent,
+		    MSG_NOSIGNAL | (a->rest_bytes > 0 ? MSG_MORE : 0));
+	return send(
+	    a->fd, a->rest + (a->sent - a->ask), a->rest_bytes - (a->sent - a->ask), MSG_NOSIGNAL);
+}
+
 /* True when something could be done; *ended: the connection has. */
 static bool
 go_on(struct ask *a, bool *ended)
 {
-	bool sending = a->sent < a->ask;
-	ssize_t k = sending ? send(a->fd, a->request + a->sent, a->ask - a->sent, MSG_NOSIGNAL)
-			    : recv(a->fd, a->answer + a->n, sizeof a->answer - 1 - a->n, 0);
+	bool sending = is_sending(a);
+	ssize_t k =
+	    sending ? send_some(a) : recv(a->fd, a->answer + a->n, sizeof a->answer - 1 - a->n, 0);
 
 	if (k < 0) {
 		*ended = errno != EAGAIN && errno != EINTR && errno != ENOTCONN;
@@ -89,7 +126,7 @@ ask_wait(struct ask *a, uint64_t timeout_ms)
 	bool ended = a->fd < 0;
 
 	while (!ended) {
-		struct pollfd p = { .fd = a->fd, .events = a->sent < a->ask ? POLLOUT : POLLIN };
+		struct pollfd p = { .fd = a->fd, .events = is_sending(a) ? POLLOUT : POLLIN };
 		uint64_t now;
 		int error = 0;
 		socklen_t n = sizeof error;
@@ -103,7 +140,7 @@ ask_wait(struct ask *a, uint64_t timeout_ms)
 			now < until ? (int)((until - now + NS_PER_MS - 1) / NS_PER_MS) : 0) == 0)
 			return 0;
 		/* Refused after all: neither send nor recv says so while it was in progress. */
-		if ((p.revents & (POLLERR | POLLHUP)) != 0 && a->sent < a->ask &&
+		if ((p.revents & (POLLERR | POLLHUP)) != 0 && is_sending(a) &&
 		    getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error != 0)
 			ended = true;
 	}

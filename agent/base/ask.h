@@ -27,6 +27,8 @@ struct ask {
 	int fd;           /* -1: none */
 	size_t sent, ask; /* of the request */
 	size_t n;         /* of the answer */
+	const char *rest; /* of the request, behind what is below; borrowed */
+	size_t rest_bytes;
 	char request[ASK_REQUEST_BYTES];
 	char answer[ASK_ANSWER_BYTES]; /* terminated */
 };
@@ -38,6 +40,10 @@ struct ask {
  */
 MUST_CHECK enum err ask_start(struct ask *a, const struct sockaddr *to, socklen_t to_bytes,
     const char *method, const char *path, const char *body);
+
+/* POST of JSON of any size, which must stay until ask_end. */
+MUST_CHECK enum err ask_post(struct ask *a, const struct sockaddr *to, socklen_t to_bytes,
+    const char *path, const char *json, size_t json_bytes);
 
 /*
  * The HTTP status of a whole answer; 0: not yet; -1: the connection ended, or

@@ -12,6 +12,7 @@
 #include "agent/cli/offline.h"
 #include "agent/cli/unattended.h"
 #include "agent/control/control.h"
+#include "agent/resubmit/resubmit.h"
 #include "agent/service/service.h"
 #include "schema/frame.h"
 
@@ -20,6 +21,7 @@
 struct host {
 	struct cli *cli;
 	struct control *control;
+	struct resubmit *resubmit;
 	bool replaced;
 };
 
@@ -70,6 +72,12 @@ set_up_log(const struct config *c, bool autostarted)
 	return CLI_FAILED;
 }
 
+static void
+probe_gone(void *ctx)
+{
+	resubmit_wake(((struct host *)ctx)->resubmit);
+}
+
 static enum err
 start_control(void *ctx, const struct agent_view *view)
 {
@@ -83,6 +91,8 @@ start_control(void *ctx, const struct agent_view *view)
 		rv = control_start(h->control);
 	if (rv != E_OK)
 		log_error("control_failed error=%s", err_text(rv));
+	else if ((rv = resubmit_start(h->resubmit, view)) != E_OK)
+		log_error("resubmit_not_started error=\"%s\"", err_text(rv));
 	return rv;
 }
 
@@ -91,6 +101,7 @@ stop_control(void *ctx)
 {
 	struct host *h = ctx;
 
+	resubmit_stop(h->resubmit);
 	control_free(h->control);
 	h->control = NULL;
 }
@@ -179,6 +190,7 @@ verb_agent(struct cli *c)
 	struct service_options o = { .ctx = &host,
 		.ready = start_control,
 		.stopping = stop_control,
+		.gone = probe_gone,
 		.reload = reopen_log,
 		.enough = is_replaced };
 	struct service_holder holder = { 0 };
@@ -203,8 +215,12 @@ verb_agent(struct cli *c)
 	for (size_t i = 0; i < o.destination_count; i++)
 		o.processor.forward_rejected |= destinations[i].kind == DEST_DATADOG_AGENT;
 
-	enum err e = service_run(&o, &holder);
+	struct resubmit_options ro = { .run_dir = o.run_dir };
+	enum err e = resubmit_new(&ro, &host.resubmit);
 
+	if (e == E_OK)
+		e = service_run(&o, &holder);
+	resubmit_free(host.resubmit);
 	if (e == E_OK && host.replaced)
 		unattended_succeed(c);
 	if (e == E_OK)

@@ -272,6 +272,8 @@ tell_gone(struct pipeline *p)
 		journal_gone(p->journal, row.id, row.probe_id, clock_real_ns());
 	}
 	p->gone = false;
+	if (p->told_gone != NULL)
+		p->told_gone(p->told_ctx);
 	p->step_mono_ns = clock_mono_ns(); /* its lost spans leave with the next step */
 }
 

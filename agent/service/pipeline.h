@@ -63,6 +63,8 @@ struct pipeline {
 	int32_t destination_ids[STATUS_DESTINATIONS];
 	size_t destination_count;
 	const char *run_dir, *data_dir;
+	void (*told_gone)(void *ctx); /* NULL: nobody asked */
+	void *told_ctx;
 
 	struct thread thread;
 	struct waker waker;

@@ -150,6 +150,8 @@ open_rooms(struct service *s)
 	};
 	enum err e;
 
+	p->told_gone = o->gone;
+	p->told_ctx = o->ctx;
 	p->run_dir = o->run_dir;
 	p->data_dir = o->data_dir;
 	p->destinations = s->destinations;

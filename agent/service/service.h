@@ -41,6 +41,8 @@ struct service_options {
 	void (*stopping)(void *ctx);
 	/* While auto-started, four times in a linger time: true ends the agent in order. */
 	bool (*enough)(void *ctx);
+	/* A probe has ended for good and its jobs with it. Pipeline's thread, must not wait. */
+	void (*gone)(void *ctx);
 	/* SIGHUP; the service itself only reopens nothing: log and such are the caller's. */
 	void (*reload)(void *ctx);
 };

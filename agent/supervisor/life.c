@@ -58,8 +58,10 @@ life_start(struct run *r)
 {
 	char run_dir[SESSION_BYTES], data_dir[SESSION_BYTES], session[SESSION_BYTES + 32];
 	char life[LIFE_BYTES + 16];
+	/* The configuration file may have asked for it too. */
+	char resubmit[] = "COMFYMON_RESUBMIT=1";
 	char *const environment[] = { run_dir, data_dir, session, life,
-		(char[]){ "COMFYMON_AUTOSTART=0" }, NULL };
+		(char[]){ "COMFYMON_AUTOSTART=0" }, r->o->resubmit ? resubmit : NULL, NULL };
 	struct child_options o = { .command = r->o->command,
 		.environment = environment,
 		.group = &r->group,

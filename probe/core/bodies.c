@@ -124,6 +124,8 @@ comfymon_body_write(const struct comfymon_body_text *b, char path[COMFYMON_BODY_
     const char **name, uint64_t *bytes)
 {
 	char line[BODY_LINE_MAX_BYTES], temporary[32];
+	char probe_id[2 * FRAME_PROBE_ID_BYTES + 1];
+	struct comfymon_stats stats;
 	unsigned long long serial = comfymon_random_id();
 	enum comfymon_body result = COMFYMON_BODY_FAILED;
 	size_t id_bytes = strnlen(b->prompt_id, NAME_ID_MAX + 1);
@@ -134,9 +136,12 @@ comfymon_body_write(const struct comfymon_body_text *b, char path[COMFYMON_BODY_
 	if (id_bytes == 0 || id_bytes > NAME_ID_MAX || strchr(b->prompt_id, '/') != NULL ||
 	    *b->prompt_id == '.')
 		return COMFYMON_BODY_FAILED;
+	comfymon_stats(&stats);
+	for (unsigned i = 0; i < FRAME_PROBE_ID_BYTES; i++)
+		snprintf(probe_id + 2 * i, 3, "%02x", stats.probe_id[i]);
 	n = snprintf(line, sizeof line,
-	    BODY_MAGIC "number=%.17g workflow=%08x secret=%d bytes=%zu\n", b->number,
-	    (unsigned)(b->workflow >> 32), b->secret, b->json_bytes);
+	    BODY_MAGIC "number=%.17g workflow=%08x probe=%s secret=%d bytes=%zu\n", b->number,
+	    (unsigned)(b->workflow >> 32), probe_id, b->secret, b->json_bytes);
 	at = snprintf(path, COMFYMON_BODY_PATH_BYTES, "%s/" RUN_BODIES_NAME, comfymon_run_dir());
 	dir_fd = at > (int)sizeof RUN_BODIES_NAME ? open_dir(path) : -1; /* "": the probe is off */
 	if (dir_fd < 0)

@@ -130,6 +130,46 @@ TEST(an_answer_without_end_is_cut_and_one_too_long_is_not_asked)
 	close(s.fd);
 }
 
+TEST(a_large_body_is_sent_from_where_it_lies)
+{
+	struct server s = listening(4);
+	size_t n = 8u << 20, got = 0;
+	char *body = malloc(n), head[512], *at;
+	struct ask a;
+	ssize_t k;
+	int fd;
+
+	REQUIRE(body != NULL);
+	memset(body, 'x', n);
+	REQUIRE(
+	    ask_post(&a, (const struct sockaddr *)&s.at, sizeof s.at, "/prompt", body, n) == E_OK);
+	CHECK_EQ(ask_wait(&a, 0), 0);
+	fd = accept(s.fd, NULL, NULL);
+	REQUIRE(fd >= 0);
+	CHECK_EQ(ask_wait(&a, 20), 0); /* it does not fit into what the kernel takes */
+	k = recv(fd, head, sizeof head - 1, 0);
+	REQUIRE(k > 0);
+	head[k] = '\0';
+	CHECK(strstr(head, "Content-Length: 8388608\r\n") != NULL);
+	at = strstr(head, "\r\n\r\n");
+	REQUIRE(at != NULL);
+	got = (size_t)(head + k - at - 4);
+	while (got < n) {
+		char piece[65536];
+
+		CHECK_EQ(ask_wait(&a, 0), 0);
+		k = recv(fd, piece, sizeof piece, MSG_DONTWAIT);
+		got += k > 0 ? (size_t)k : 0;
+	}
+	CHECK_EQ(got, n);
+	CHECK_EQ(send(fd, "HTTP/1.0 200 OK\r\n\r\n", 19, 0), 19);
+	close(fd);
+	CHECK_EQ(ask_wait(&a, 1000), 200);
+	ask_end(&a);
+	free(body);
+	close(s.fd);
+}
+
 int
 main(void)
 {
@@ -137,5 +177,6 @@ main(void)
 	RUN(nobody_and_a_hang_up_are_told_from_silence);
 	RUN(waiting_ends_when_its_time_is_up_and_costs_no_turns);
 	RUN(an_answer_without_end_is_cut_and_one_too_long_is_not_asked);
+	RUN(a_large_body_is_sent_from_where_it_lies);
 	return t_done();
 }

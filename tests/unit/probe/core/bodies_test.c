@@ -48,16 +48,22 @@ files(void)
 
 TEST(writes_one_line_and_the_prompt)
 {
-	static const char line[] = "comfymon-body 1 number=-2 workflow=3fa91c02 secret=0 bytes=7\n"
-				   "{\"a\":1}";
-	char text[256] = "";
+	char line[256], text[256] = "", probe_id[33];
+	struct comfymon_stats stats;
 	struct stat st;
 
+	comfymon_stats(&stats);
+	for (int i = 0; i < 16; i++)
+		snprintf(probe_id + 2 * i, 3, "%02x", stats.probe_id[i]);
+	int n = snprintf(line, sizeof line,
+	    "comfymon-body 1 number=-2 workflow=3fa91c02 probe=%s secret=0 bytes=7\n{\"a\":1}",
+	    probe_id);
+
 	CHECK_EQ(keep("an-id", "{\"a\":1}", 7), COMFYMON_BODY_WRITTEN);
-	CHECK_EQ(bytes, sizeof line - 1);
+	CHECK_EQ(bytes, n);
 	CHECK(strncmp(name, "an-id-", 6) == 0 && strlen(name) == 6 + 16 + 5);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	CHECK_EQ(read(fd, text, sizeof text - 1), (ssize_t)sizeof line - 1);
+	CHECK_EQ(read(fd, text, sizeof text - 1), n);
 	CHECK_STR(text, line);
 	CHECK_EQ(fstat(fd, &st), 0);
 	CHECK_EQ(st.st_mode & 0777, 0600);

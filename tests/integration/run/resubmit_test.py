@@ -1,0 +1,184 @@
+"""Jobs that waited when ComfyUI died are run by the next one: each once, in order, under their own id; and who is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+from typing import Any, Dict, List
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from comfy_test import Guarded, job  # noqa: E402
+from client import ComfyError, ComfyUI, workflow  # noqa: E402
+from support.harness import binary, wait_until  # noqa: E402
+
+NODE = str(Path(os.environ.get("COMFYMON_BUILD", "build/release")) / "node" / "comfymon")
+CANARY = "xyzzy-canary-0123456789"
+
+
+class Resubmit(Guarded):
+    options = ()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.env["COMFYMON_RESUBMIT"] = "1"
+
+    def start(self, **more: Any) -> ComfyUI:
+        return self.host(node_dirs=[NODE], **more)
+
+    def child(self, host: ComfyUI) -> int:
+        """The ComfyUI that answers now."""
+        return int(host.stats()["standin"]["pid"])
+
+    def block(self, host: ComfyUI) -> str:
+        prompt_id = host.submit(workflow("interrupted"))
+        host.wait_running(prompt_id)
+        return prompt_id
+
+    def kill(self, host: ComfyUI, number: int = signal.SIGKILL) -> None:
+        """And wait for the next life."""
+        before = self.child(host)
+        os.kill(before, number)
+
+        def answers() -> bool:
+            try:
+                return self.child(host) != before
+            except (OSError, ComfyError):
+                return False
+
+        wait_until(answers, 30, "a new ComfyUI")
+
+    def jobs(self) -> List[Dict[str, Any]]:
+        """Oldest first."""
+        out = subprocess.run([str(binary()), "jobs", "--json"], env={**os.environ, **self.env}, capture_output=True,
+                             timeout=30, check=True).stdout
+        return sorted((json.loads(line) for line in out.splitlines()), key=lambda row: row["queued_ns"])
+
+    def states(self, prompt_id: str) -> List[str]:
+        return [row["state"] for row in self.jobs() if row["prompt_id"] == prompt_id]
+
+    def reasons(self, *prompt_ids: str) -> List[str]:
+        rows = {row["prompt_id"]: row["reason"] for row in self.jobs() if row["state"] == "lost"}
+        return [rows.get(prompt_id, "") for prompt_id in prompt_ids]
+
+    def bodies(self) -> List[Path]:
+        folder = self.base / "run/bodies"
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+    def wait_final(self, prompt_ids: List[str], timeout: float = 30) -> None:
+        final = {"succeeded", "failed", "lost", "interrupted", "cancelled"}
+        wait_until(lambda: all(states and states[-1] in final for states in map(self.states, prompt_ids)), timeout,
+                   "the ends of all jobs")
+
+    def test_five_that_waited_run_once_in_order_after_a_kill(self) -> None:
+        host = self.start()
+        running = self.block(host)
+        waiting = [host.submit(workflow("tiny"), extra_data={"extra_pnginfo": {"workflow": {"n": i}}}) for i in range(4)]
+        waiting.insert(0, host.submit(workflow("tiny"), front=True))
+        self.assertEqual(len(self.bodies()), 5)
+        self.kill(host)
+        self.wait_final(waiting)
+        self.assertEqual(list(host.history()), waiting)
+        self.assertEqual([self.states(one) for one in waiting], [["resubmitted", "succeeded"]] * 5)
+        self.assertEqual(self.states(running), ["failed"])
+        self.assertEqual(self.bodies(), [])
+        kept = host.history()[waiting[3]]["prompt"][3]
+        self.assertEqual(kept["extra_pnginfo"], {"workflow": {"n": 2}})
+        ran = [row for row in self.jobs() if row["state"] == "succeeded"]
+        self.assertEqual([row["prompt_id"] for row in sorted(ran, key=lambda row: row["started_ns"])], waiting)
+
+    def test_each_generation_takes_them_again(self) -> None:
+        for profile in ("p2024a", "p010", "p038"):
+            with self.subTest(profile=profile):
+                self.setUp()
+                host = self.start(profile=profile)
+                self.block(host)
+                waiting = [host.submit(workflow("tiny")) for _ in range(2)]
+                self.kill(host)
+                self.wait_final(waiting)
+                self.assertEqual([self.states(one) for one in waiting], [["resubmitted", "succeeded"]] * 2)
+                self.end(host)
+
+    def test_a_restart_in_place_keeps_them_too(self) -> None:
+        host = self.start()
+        self.block(host)
+        waiting = [host.submit(workflow("tiny")) for _ in range(3)]
+        try:
+            host.request("POST", "/standin/reboot")
+        except (OSError, ComfyError):
+            pass
+        self.wait_final(waiting)
+        self.assertEqual([self.states(one) for one in waiting], [["resubmitted", "succeeded"]] * 3)
+        self.assertEqual(self.bodies(), [])
+
+    def test_who_needs_a_secret_is_lost_and_it_is_nowhere(self) -> None:
+        host = self.start()
+        self.block(host)
+        secret = host.submit(workflow("tiny"), extra_data={"api_key_comfy_org": CANARY})
+        plain = host.submit(workflow("tiny"))
+        self.kill(host)
+        self.wait_final([secret, plain])
+        self.assertEqual((self.states(secret), self.reasons(secret)), (["lost"], ["needs_secret"]))
+        self.assertEqual(self.states(plain), ["resubmitted", "succeeded"])
+        for path in (path for root in ("run", "data") for path in (self.base / root).rglob("*") if path.is_file()):
+            self.assertNotIn(CANARY.encode(), path.read_bytes(), path)
+
+    def test_a_workflow_that_was_at_work_at_two_deaths_is_not_tried_a_third_time(self) -> None:
+        host = self.start()
+        deadly = [host.submit(workflow("sigkill")) for _ in range(4)]
+        other = host.submit(workflow("tiny"))
+        self.wait_final([*deadly, other], 60)
+        self.assertEqual([self.states(one)[-1] for one in deadly], ["failed", "failed", "lost", "lost"])
+        self.assertEqual(self.states(other)[-1], "succeeded")
+        for reason in self.reasons(*deadly[2:]):
+            self.assertRegex(reason, r"^quarantined [0-9a-f]{8} StandinOut$")
+        self.assertEqual(len(self.exits()), 2)
+        self.assertEqual(self.bodies(), [])
+
+    def test_nobody_waits_for_who_will_not_come_back(self) -> None:
+        """The supervisor is stopped with its command; the next agent ends what it left."""
+        host = self.start()
+        self.block(host)
+        host.submit(job("StandinSleep", value=1, seconds=60.0))  # begins when the first is interrupted
+        waiting = [host.submit(workflow("tiny")) for _ in range(2)]
+        host.stop(signal.SIGTERM)
+        agent = subprocess.Popen([str(binary()), "agent"], env={**os.environ, **self.env}, stderr=subprocess.DEVNULL)
+        try:
+            wait_until((self.base / "run/control.sock").exists, 10, "an agent")
+            self.wait_final(waiting)
+            self.assertEqual([self.states(one) for one in waiting], [["lost"]] * 2)
+            self.assertEqual(self.reasons(*waiting), ["not_restarted"] * 2)
+            self.assertEqual(self.bodies(), [])
+        finally:
+            agent.terminate()
+            agent.wait(20)
+
+    def test_without_being_asked_nothing_is_kept_and_who_waited_is_lost(self) -> None:
+        del self.env["COMFYMON_RESUBMIT"]
+        host = self.start()
+        self.block(host)
+        waiting = [host.submit(workflow("tiny")) for _ in range(2)]
+        self.assertFalse((self.base / "run/bodies").exists())
+        self.kill(host)
+        self.wait_final(waiting)
+        self.assertEqual([self.states(one) for one in waiting], [["lost"]] * 2)
+        time.sleep(1)
+        self.assertEqual(host.history(), {})
+
+    def test_the_configuration_file_can_ask_for_it(self) -> None:
+        del self.env["COMFYMON_RESUBMIT"]
+        (self.base / "c.json").write_text('{"jobs": {"resubmit": true}}')
+        self.env["COMFYMON_CONFIG"] = str(self.base / "c.json")
+        host = self.start()
+        self.block(host)
+        host.submit(job("StandinValue", value=1))
+        self.assertEqual(len(self.bodies()), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
