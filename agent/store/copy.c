@@ -120,13 +120,15 @@ copy_range(struct copy *c, int64_t lo, int64_t hi)
 	return e != E_OK ? e : copy_range(c, middle + 1, hi);
 }
 
-/* The highest id that may exist: the table's own word, or a bound that leaves the halving cheap. */
+/* The highest id that may exist: a bound that leaves the halving cheap, or the table's own word when
+ * that is more; a damaged tree may end with low ones. */
 static int64_t
 highest(sqlite3 *db, const char *table)
 {
+	const int64_t bound = 1 << 24;
 	char sql[96];
 	sqlite3_stmt *q;
-	int64_t id = 1 << 24;
+	int64_t id = bound;
 
 	snprintf(sql, sizeof sql, "SELECT max(id) FROM %s", table);
 	if (sqlite3_prepare_v2(db, sql, -1, &q, NULL) != SQLITE_OK)
@@ -134,7 +136,7 @@ highest(sqlite3 *db, const char *table)
 	if (sqlite3_step(q) == SQLITE_ROW)
 		id = sqlite3_column_int64(q, 0);
 	sqlite3_finalize(q);
-	return id;
+	return id > bound ? id : bound;
 }
 
 /* One table; `by_id` walks ranges, else one scan that ends at the first error. */

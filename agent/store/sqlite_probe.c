@@ -107,6 +107,8 @@ sqlite_probe_next(struct store *st, int64_t *id, struct probe_row *out)
 
 	sqlite3_bind_int64(q, 1, *id);
 	e = read_one(s, q, out);
+	if (e == E_OK && out->id <= *id) /* a damaged tree: this walk would not end */
+		return sq_fail(s, SQLITE_CORRUPT);
 	if (e == E_OK)
 		*id = out->id;
 	return e;

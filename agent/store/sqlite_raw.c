@@ -263,6 +263,10 @@ sqlite_raw_next(struct store *st, int64_t after, struct raw_row *out)
 		return ends_walk(s, e);
 	e = raw_read(q, &r);
 	sq_reset(q);
+	if (r.id <= after) { /* a damaged tree: this walk would not end */
+		free(r.blob);
+		return ends_walk(s, sq_fail(s, SQLITE_CORRUPT));
+	}
 	if (e == E_CORRUPT)
 		return discard(s, STMT_RAW_DELETE, r.id, r.spans, TOTAL_RAW_ROWS);
 	if (e == E_OK)
@@ -352,6 +356,10 @@ sqlite_segment_next(struct store *st, int64_t after, struct segment_row *out)
 		return ends_walk(s, e);
 	e = segment_read(q, &g);
 	sq_reset(q);
+	if (g.id <= after) {
+		free(g.blob);
+		return ends_walk(s, sq_fail(s, SQLITE_CORRUPT));
+	}
 	if (e == E_CORRUPT)
 		return discard(s, STMT_SEGMENT_DELETE, g.id, g.spans, TOTAL_SEGMENT_ROWS);
 	if (e == E_OK)
