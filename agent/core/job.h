@@ -78,6 +78,7 @@ enum notice_end {
 
 /* A final state that a webhook has not been told yet. */
 struct notice_row {
+	int64_t id;
 	int64_t job;
 	enum job_state state;
 	uint32_t attempts; /* that failed */

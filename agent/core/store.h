@@ -286,8 +286,8 @@ struct store_ops {
 	enum err (*notice_next)(
 	    struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns);
 	/* It goes, or is to be told again then. E_NOTFOUND. */
-	enum err (*notice_settle)(struct store *st, int64_t job, enum job_state state,
-	    enum notice_end end, uint64_t next_try_real_ns);
+	enum err (*notice_settle)(
+	    struct store *st, int64_t notice, enum notice_end end, uint64_t next_try_real_ns);
 	enum err (*notice_count)(struct store *st, uint64_t *out);
 
 	/* Small persistent key/value (agent rates, next try of a destination, ...). */

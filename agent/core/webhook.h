@@ -45,8 +45,7 @@ struct webhook_status {
 };
 
 struct webhook_notice {
-	int64_t job;
-	int state;         /* enum job_state */
+	int64_t id, job;
 	uint32_t tries;    /* that have failed */
 	uint32_t refusals; /* of them: the far end said no */
 	char key[WEBHOOK_KEY_MAX];
@@ -54,8 +53,7 @@ struct webhook_notice {
 };
 
 struct webhook_result {
-	int64_t job;
-	int state;
+	int64_t id, job; /* of the notice */
 	enum { WEBHOOK_TOLD, WEBHOOK_AGAIN, WEBHOOK_GIVEN_UP } end;
 	bool refused;              /* AGAIN: one more refusal */
 	uint64_t next_try_real_ns; /* AGAIN; 0: as soon as it takes one */

@@ -176,7 +176,7 @@ struct attempt {
 static struct webhook_result
 judge(struct webhook *w, const struct attempt *a, enum verdict v)
 {
-	struct webhook_result r = { .job = w->notice.job, .state = w->notice.state };
+	struct webhook_result r = { .id = w->notice.id, .job = w->notice.job };
 	uint32_t failures = w->notice.tries + 1;
 
 	r.refused = v != VERDICT_SENT && v != VERDICT_RETRY;

@@ -28,8 +28,7 @@ notices_settle(struct pipeline *p)
 		end = r->refused ? NOTICE_REFUSED : NOTICE_AGAIN;
 	e = pipeline_begin(p);
 	if (e == E_OK)
-		e = p->store->ops->notice_settle(
-		    p->store, r->job, (enum job_state)r->state, end, r->next_try_real_ns);
+		e = p->store->ops->notice_settle(p->store, r->id, end, r->next_try_real_ns);
 	return e == E_NOTFOUND ? E_OK : e;
 }
 
@@ -37,11 +36,11 @@ notices_settle(struct pipeline *p)
 static bool
 let_go(struct pipeline *p, const struct notice_row *n)
 {
-	enum err e = p->store->ops->notice_settle(p->store, n->job, n->state, NOTICE_DONE, 0);
+	enum err e = p->store->ops->notice_settle(p->store, n->id, NOTICE_DONE, 0);
 
-	if (e != E_OK && e != E_NOTFOUND)
+	if (e != E_OK)
 		log_warn("notice_not_deleted job=%" PRId64 " error=\"%s\"", n->job, err_text(e));
-	return e == E_OK || e == E_NOTFOUND;
+	return e == E_OK;
 }
 
 static void
@@ -52,7 +51,7 @@ write_notice(const struct notice_row *n, struct job_row *j, struct webhook_notic
 	for (size_t i = 0; i < sizeof j->boot_id; i++)
 		snprintf(boot + 2 * i, 3, "%02x", j->boot_id[i]);
 	*out = (struct webhook_notice){
-		.job = n->job, .state = (int)n->state, .tries = n->attempts, .refusals = n->refusals
+		.id = n->id, .job = n->job, .tries = n->attempts, .refusals = n->refusals
 	};
 	snprintf(
 	    out->key, sizeof out->key, "%s-%" PRId64 "-%s", boot, n->job, job_state_name(n->state));
@@ -113,7 +112,7 @@ notices_next(struct pipeline *p)
 		p->notice_mono_ns = clock_mono_ns() + (next - now);
 }
 
-enum err
+void
 notices_forget(struct pipeline *p)
 {
 	uint64_t gone = 0, next;
@@ -123,7 +122,7 @@ notices_forget(struct pipeline *p)
 	while (e == E_OK && p->store->ops->notice_next(p->store, UINT64_MAX, &n, &next) == E_OK) {
 		e = p->store->ops->begin(p->store);
 		for (unsigned i = 0; e == E_OK && i < GONE_SLICE; i++) {
-			e = p->store->ops->notice_settle(p->store, n.job, n.state, NOTICE_DONE, 0);
+			e = p->store->ops->notice_settle(p->store, n.id, NOTICE_DONE, 0);
 			gone += e == E_OK;
 			if (p->store->ops->notice_next(p->store, UINT64_MAX, &n, &next) != E_OK)
 				break;
@@ -133,7 +132,8 @@ notices_forget(struct pipeline *p)
 		if (e != E_OK)
 			p->store->ops->rollback(p->store);
 	}
-	if (gone > 0)
+	if (e != E_OK)
+		log_warn("notices_not_dropped error=\"%s\"", err_text(e));
+	else if (gone > 0)
 		log_warn("notices_dropped count=%" PRIu64 " reason=no_webhook", gone);
-	return e;
 }

@@ -165,7 +165,7 @@ MUST_CHECK enum err notices_settle(struct pipeline *p);
 void notices_next(struct pipeline *p);
 /* Before the start, where no webhook is configured: those of an earlier run would wait, and keep
  * their jobs, for ever. */
-MUST_CHECK enum err notices_forget(struct pipeline *p);
+void notices_forget(struct pipeline *p);
 
 /* Remember the counters now and then; what they say of the last minute (rates.c). */
 void rates_sample(struct pipeline *p);

@@ -126,8 +126,10 @@ open_webhook(struct service *s)
 	struct pipeline *p = &s->pipeline;
 	enum err e;
 
-	if (s->o->webhook.url[0] == '\0')
-		return notices_forget(p);
+	if (s->o->webhook.url[0] == '\0') {
+		notices_forget(p);
+		return E_OK;
+	}
 	p->notice_age_s = s->o->limits.cap_age_s;
 	e = webhook_new(&s->o->webhook, pipeline_wake, p, &p->webhook);
 	return e == E_OK ? webhook_start(p->webhook) : e;

@@ -120,8 +120,8 @@ copy_range(struct copy *c, int64_t lo, int64_t hi)
 	return e != E_OK ? e : copy_range(c, middle + 1, hi);
 }
 
-/* The highest id that may exist: a bound that leaves the halving cheap, or the table's own word when
- * that is more; a damaged tree may end with low ones. */
+/* The highest id that may exist: a bound that leaves the halving cheap, or the table's own word
+ * when that is more; a damaged tree may end with low ones. */
 static int64_t
 highest(sqlite3 *db, const char *table)
 {

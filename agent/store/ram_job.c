@@ -154,15 +154,15 @@ ram_notice_next(
 		return E_NOTFOUND;
 	}
 	*out = best->u.notice.row;
+	out->id = best->id;
 	return E_OK;
 }
 
 enum err
-ram_notice_settle(struct store *st, int64_t job, enum job_state state, enum notice_end end,
-    uint64_t next_try_real_ns)
+ram_notice_settle(struct store *st, int64_t notice, enum notice_end end, uint64_t next_try_real_ns)
 {
 	struct ram_store *r = ram_of(st);
-	struct ram_row *row = find_notice(r, job, &state);
+	struct ram_row *row = ram_find(r, RAM_NOTICE, notice);
 	bool own;
 	enum err e;
 

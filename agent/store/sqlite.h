@@ -199,8 +199,8 @@ enum err sqlite_jobs_count(struct store *st, uint64_t count[JOB_STATES]);
 enum err sqlite_notice_put(struct store *st, int64_t job, enum job_state state);
 enum err sqlite_notice_next(
     struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns);
-enum err sqlite_notice_settle(struct store *st, int64_t job, enum job_state state,
-    enum notice_end end, uint64_t next_try_real_ns);
+enum err sqlite_notice_settle(
+    struct store *st, int64_t notice, enum notice_end end, uint64_t next_try_real_ns);
 enum err sqlite_notice_count(struct store *st, uint64_t *out);
 /* A slice of retention, a transaction of its own. */
 MUST_CHECK enum err jobs_forget(struct sqlite_store *s, uint64_t now_real_ns);

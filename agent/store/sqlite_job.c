@@ -198,11 +198,12 @@ sqlite_notice_next(
 	*next_real_ns = 0;
 	if (e != E_OK)
 		return e;
-	*out = (struct notice_row){ .job = sqlite3_column_int64(q, 0),
-		.state = (enum job_state)sqlite3_column_int64(q, 1),
-		.attempts = (uint32_t)sqlite3_column_int64(q, 2),
-		.refusals = (uint32_t)sqlite3_column_int64(q, 3) };
-	next = sq_u64(q, 4);
+	*out = (struct notice_row){ .id = sqlite3_column_int64(q, 0),
+		.job = sqlite3_column_int64(q, 1),
+		.state = (enum job_state)sqlite3_column_int64(q, 2),
+		.attempts = (uint32_t)sqlite3_column_int64(q, 3),
+		.refusals = (uint32_t)sqlite3_column_int64(q, 4) };
+	next = sq_u64(q, 5);
 	sq_reset(q);
 	if (store_due(next, now_real_ns))
 		return E_OK;
@@ -211,8 +212,8 @@ sqlite_notice_next(
 }
 
 enum err
-sqlite_notice_settle(struct store *st, int64_t job, enum job_state state, enum notice_end end,
-    uint64_t next_try_real_ns)
+sqlite_notice_settle(
+    struct store *st, int64_t notice, enum notice_end end, uint64_t next_try_real_ns)
 {
 	struct sqlite_store *s = sqlite_of(st);
 	sqlite3_stmt *q;
@@ -222,11 +223,10 @@ sqlite_notice_settle(struct store *st, int64_t job, enum job_state state, enum n
 	if (e != E_OK)
 		return e;
 	q = sq(s, end == NOTICE_DONE ? STMT_NOTICE_DELETE : STMT_NOTICE_LATER);
-	sqlite3_bind_int64(q, 1, job);
-	sqlite3_bind_int(q, 2, (int)state);
+	sqlite3_bind_int64(q, 1, notice);
 	if (end != NOTICE_DONE) {
-		sqlite3_bind_int64(q, 3, (int64_t)next_try_real_ns);
-		sqlite3_bind_int(q, 4, end == NOTICE_REFUSED);
+		sqlite3_bind_int64(q, 2, (int64_t)next_try_real_ns);
+		sqlite3_bind_int(q, 3, end == NOTICE_REFUSED);
 	}
 	e = sq_done(s, q);
 	if (e == E_OK && sqlite3_changes(s->db) == 0)

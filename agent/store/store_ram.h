@@ -110,8 +110,8 @@ enum err ram_jobs_count(struct store *st, uint64_t count[JOB_STATES]);
 enum err ram_notice_put(struct store *st, int64_t job, enum job_state state);
 enum err ram_notice_next(
     struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns);
-enum err ram_notice_settle(struct store *st, int64_t job, enum job_state state, enum notice_end end,
-    uint64_t next_try_real_ns);
+enum err ram_notice_settle(
+    struct store *st, int64_t notice, enum notice_end end, uint64_t next_try_real_ns);
 enum err ram_notice_count(struct store *st, uint64_t *out);
 /* Retention, inside of a transaction. */
 MUST_CHECK enum err ram_jobs_forget(struct ram_store *r, uint64_t now_real_ns);

@@ -240,18 +240,18 @@ TEST(notices_wait_come_once_and_go)
 	CHECK_EQ(n.job, a.id);
 	CHECK_EQ(n.state, JOB_FAILED);
 	CHECK_EQ(n.attempts, 0);
-	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_FAILED, NOTICE_AGAIN, NOW + 5), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, n.id, NOTICE_AGAIN, NOW + 5), E_OK);
 	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
 	CHECK_EQ(n.job, b.id);
-	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_LOST, NOTICE_DONE, 0), E_OK);
-	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_LOST, NOTICE_DONE, 0), E_NOTFOUND);
+	CHECK_EQ(OPS->notice_settle(st, n.id, NOTICE_DONE, 0), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, n.id, NOTICE_DONE, 0), E_NOTFOUND);
 	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_NOTFOUND);
 	CHECK_EQ(next, NOW + 5);
 	CHECK_EQ(OPS->notice_next(st, NOW + 5, &n, &next), E_OK);
 	CHECK_EQ(n.attempts, 1);
 	CHECK_EQ(n.refusals, 0);
 	/* Written by a clock that was set back since: due. */
-	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_FAILED, NOTICE_REFUSED, NOW + 400 * DAY), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, n.id, NOTICE_REFUSED, NOW + 400 * DAY), E_OK);
 	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
 	CHECK_EQ(n.attempts, 2);
 	CHECK_EQ(n.refusals, 1);
@@ -263,12 +263,15 @@ TEST(notices_of_one_job_come_in_turn)
 	struct notice_row n;
 	uint64_t next, count;
 	struct job_row a, b;
+	int64_t lost;
 
 	reopen();
 	a = job(JOB_FAILED, UUID, NOW);
 	b = job(JOB_FAILED, UUID, NOW);
 	CHECK_EQ(OPS->notice_put(st, a.id, JOB_LOST), E_OK);
-	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_LOST, NOTICE_AGAIN, NOW + 5), E_OK);
+	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
+	lost = n.id;
+	CHECK_EQ(OPS->notice_settle(st, lost, NOTICE_AGAIN, NOW + 5), E_OK);
 	CHECK_EQ(OPS->notice_put(st, a.id, JOB_FAILED), E_OK);
 	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_NOTFOUND); /* behind one that rests */
 	CHECK_EQ(next, NOW + 5);
@@ -277,8 +280,8 @@ TEST(notices_of_one_job_come_in_turn)
 	CHECK_EQ(n.job, b.id);
 	CHECK_EQ(OPS->notice_count(st, &count), E_OK);
 	CHECK_EQ(count, 3);
-	CHECK_EQ(OPS->notice_settle(st, b.id, JOB_FAILED, NOTICE_DONE, 0), E_OK);
-	CHECK_EQ(OPS->notice_settle(st, a.id, JOB_LOST, NOTICE_DONE, 0), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, n.id, NOTICE_DONE, 0), E_OK);
+	CHECK_EQ(OPS->notice_settle(st, lost, NOTICE_DONE, 0), E_OK);
 	CHECK_EQ(OPS->notice_next(st, NOW, &n, &next), E_OK);
 	CHECK_EQ(n.state, JOB_FAILED);
 	done();

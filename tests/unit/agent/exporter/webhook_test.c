@@ -43,7 +43,7 @@ start(const char *url, const char *secret)
 static void
 give(struct webhook *w, uint32_t tries, uint32_t refusals)
 {
-	struct webhook_notice n = { .job = 7, .state = 3, .tries = tries, .refusals = refusals };
+	struct webhook_notice n = { .id = 3, .job = 7, .tries = tries, .refusals = refusals };
 
 	snprintf(n.key, sizeof n.key, "%s", KEY);
 	outbuf_str(&n.body, BODY);
@@ -105,7 +105,7 @@ TEST(tells_the_body_with_key_time_and_signature)
 	far_stop(&f);
 	CHECK_EQ(r.end, WEBHOOK_TOLD);
 	CHECK_EQ(r.job, 7);
-	CHECK_EQ(r.state, 3);
+	CHECK_EQ(r.id, 3);
 	CHECK(strncmp(f.request, "POST / HTTP/1.1\r\n", 17) == 0);
 	CHECK(header(f.request, "Content-Type", value, sizeof value));
 	CHECK_STR(value, "application/json");

@@ -182,8 +182,7 @@ notices(struct desk *d)
 
 	while (d->store->ops->notice_next(d->store, UINT64_MAX / 2, &n, &next) == E_OK) {
 		count++;
-		CHECK_EQ(
-		    d->store->ops->notice_settle(d->store, n.job, n.state, NOTICE_DONE, 0), E_OK);
+		CHECK_EQ(d->store->ops->notice_settle(d->store, n.id, NOTICE_DONE, 0), E_OK);
 	}
 	return count;
 }
