@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 import unittest
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from comfy_test import Guarded, job  # noqa: E402
@@ -40,7 +41,7 @@ class Resubmit(Guarded):
         host.wait_running(prompt_id)
         return prompt_id
 
-    def kill(self, host: ComfyUI, number: int = signal.SIGKILL) -> None:
+    def kill(self, host: ComfyUI, number: int = signal.SIGKILL, timeout: float = 30) -> None:
         """And wait for the next life."""
         before = self.child(host)
         os.kill(before, number)
@@ -51,16 +52,19 @@ class Resubmit(Guarded):
             except (OSError, ComfyError):
                 return False
 
-        wait_until(answers, 30, "a new ComfyUI")
+        wait_until(answers, timeout, "a new ComfyUI")
 
     def jobs(self) -> List[Dict[str, Any]]:
-        """Oldest first."""
-        out = subprocess.run([str(binary()), "jobs", "--json"], env={**os.environ, **self.env}, capture_output=True,
-                             timeout=30, check=True).stdout
-        return sorted((json.loads(line) for line in out.splitlines()), key=lambda row: row["queued_ns"])
+        """Oldest first. An agent that is just being started again is waited for."""
+        def ask() -> "subprocess.CompletedProcess[bytes]":
+            return subprocess.run([str(binary()), "jobs", "--json"], env={**os.environ, **self.env}, capture_output=True,
+                                  timeout=30, check=False)
 
-    def states(self, prompt_id: str) -> List[str]:
-        return [row["state"] for row in self.jobs() if row["prompt_id"] == prompt_id]
+        out = wait_until(lambda: next((done for done in [ask()] if done.returncode == 0), None), 30, "an agent that answers")
+        return sorted((json.loads(line) for line in out.stdout.splitlines()), key=lambda row: row["queued_ns"])
+
+    def states(self, prompt_id: str, rows: Optional[List[Dict[str, Any]]] = None) -> List[str]:
+        return [row["state"] for row in (self.jobs() if rows is None else rows) if row["prompt_id"] == prompt_id]
 
     def reasons(self, *prompt_ids: str) -> List[str]:
         rows = {row["prompt_id"]: row["reason"] for row in self.jobs() if row["state"] == "lost"}
@@ -72,8 +76,12 @@ class Resubmit(Guarded):
 
     def wait_final(self, prompt_ids: List[str], timeout: float = 30) -> None:
         final = {"succeeded", "failed", "lost", "interrupted", "cancelled"}
-        wait_until(lambda: all(states and states[-1] in final for states in map(self.states, prompt_ids)), timeout,
-                   "the ends of all jobs")
+
+        def ended() -> bool:
+            rows = self.jobs()
+            return all(states and states[-1] in final for states in (self.states(one, rows) for one in prompt_ids))
+
+        wait_until(ended, timeout, "the ends of all jobs")
 
     def test_five_that_waited_run_once_in_order_after_a_kill(self) -> None:
         host = self.start()
@@ -178,6 +186,75 @@ class Resubmit(Guarded):
         self.block(host)
         host.submit(job("StandinValue", value=1))
         self.assertEqual(len(self.bodies()), 1)
+
+    def test_whenever_who_ever_dies_no_job_runs_twice_and_each_has_one_end(self) -> None:
+        """ComfyUI and the agent are killed at moments of chance; a node writes down each time it is run."""
+        seed = int(os.environ.get("COMFYMON_SEED", str(time.time_ns() % 1000000)))
+        chance, deaths = random.Random(seed), int(os.environ.get("COMFYMON_DEATHS", "4"))
+        print(f"seed {seed}", file=sys.stderr)
+        self.env["COMFYMON_CRASH_LIMIT"] = "0"
+        ledger = self.base / "ledger"
+        self.env["LEDGER"] = str(ledger)
+        node = self.base / "ledger_node"
+        node.mkdir()
+        (node / "__init__.py").write_text(LEDGER_NODE)
+        host = self.host(node_dirs=[NODE, str(node)])
+        submitted: List[str] = []
+        for _ in range(deaths):
+            for _ in range(chance.randint(2, 6)):
+                submitted.append(host.submit(written_down(len(submitted), chance.uniform(0, 0.2))))
+            time.sleep(chance.uniform(0, 0.6))
+            if chance.random() < 0.5:
+                children = Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text().split()
+                for pid in children:
+                    if b"\0agent\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(int(pid), signal.SIGKILL)
+                time.sleep(chance.uniform(0, 0.3))
+            self.kill(host, timeout=90)
+        self.wait_final(submitted, 60)
+        time.sleep(1)  # what is run twice would be by now
+        ran = ledger.read_text().split() if ledger.exists() else []
+        self.assertEqual(len(ran), len(set(ran)), "a job ran twice")
+        rows = self.jobs()
+        for number, prompt_id in enumerate(submitted):
+            states = self.states(prompt_id, rows)
+            self.assertEqual(set(states[:-1]), {"resubmitted"} if states[1:] else set(), states)
+            self.assertIn(states[-1], ("succeeded", "failed"), (number, states))
+            if states[-1] == "succeeded":
+                self.assertIn(str(number), ran)
+        self.assertEqual(self.bodies(), [])
+
+
+LEDGER_NODE = '''
+import os, time
+
+class Ledger:
+    RETURN_TYPES, FUNCTION, CATEGORY = ("INT",), "run", "standin"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"number": ("INT", {}), "seconds": ("FLOAT", {})}}
+
+    def run(self, number, seconds):
+        fd = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(fd, f"{number}\\n".encode())
+        os.close(fd)
+        time.sleep(seconds)
+        return (number,)
+
+NODE_CLASS_MAPPINGS = {"Ledger": Ledger}
+'''
+
+
+def written_down(number: int, seconds: float) -> Dict[str, Any]:
+    """A workflow of a shape of its own: none of them is at work at two deaths."""
+    graph: Dict[str, Any] = {"l": {"class_type": "Ledger", "inputs": {"number": number, "seconds": seconds}}}
+    last = "l"
+    for i in range(number):
+        graph[str(i)] = {"class_type": "StandinValue", "inputs": {"value": [last, 0]}}
+        last = str(i)
+    graph["o"] = {"class_type": "StandinOut", "inputs": {"value": [last, 0]}}
+    return graph
 
 
 if __name__ == "__main__":
