@@ -3,18 +3,23 @@
  */
 #include "agent/supervisor/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/base/file.h"
 
-#define TEXT_MAX (1024u * 1024)
+#define TEXT_MAX     (1024u * 1024)
+#define GROUP_PREFIX "comfymon-run-"
+#define STALE_S      60
 
 /* ---- small files ------------------------------------------------------------- */
 
@@ -119,13 +124,38 @@ make_dir(char *path, size_t cap, const char *dir, const char *suffix)
 	char name[64];
 	enum err e;
 
-	snprintf(name, sizeof name, "comfymon-run-%d%s", (int)getpid(), suffix);
+	snprintf(name, sizeof name, GROUP_PREFIX "%d%s", (int)getpid(), suffix);
 	e = path_join(path, cap, dir, name);
 	if (e == E_OK && mkdir(path, 0755) != 0)
 		e = err_from_errno(errno);
 	if (e != E_OK)
 		path[0] = '\0';
 	return e;
+}
+
+/* What supervisors that were killed have left in it: empty ones, of pids that are no more. */
+static void
+sweep(const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *entry;
+
+	while (d != NULL && (entry = readdir(d)) != NULL) {
+		char path[800];
+		struct stat st;
+		int pid;
+
+		if (sscanf(entry->d_name, GROUP_PREFIX "%d", &pid) != 1 || pid <= 0 ||
+		    kill(pid, 0) == 0 || errno != ESRCH ||
+		    path_join(path, sizeof path, dir, entry->d_name) != E_OK)
+			continue;
+		/* A pid of another namespace may live: who is so young may be about to be joined.
+		 */
+		if (stat(path, &st) == 0 && time(NULL) - st.st_mtime > STALE_S)
+			rmdir(path);
+	}
+	if (d != NULL)
+		closedir(d);
 }
 
 static enum err
@@ -170,9 +200,11 @@ cgroup_make(struct cgroup *g, uint64_t limit, char why[CGROUP_WHY_BYTES])
 	g->join_fd = -1;
 	if (e == E_OK && controls_memory(dir)) {
 		g->version = 2;
+		sweep(dir);
 		e = make_v2(g, dir, limit);
 	} else if ((e = where(1, dir, sizeof dir)) == E_OK) {
 		g->version = 1;
+		sweep(dir);
 		e = make_v1(g, dir, limit);
 	} else {
 		snprintf(why, CGROUP_WHY_BYTES, "no memory controller is mounted");

@@ -381,6 +381,24 @@ class MemoryLimit(Supervised):
         self.assertRegex(theirs, group)
         self.assertNotRegex(ours, group)
 
+    def test_the_group_that_a_killed_parent_left_goes_with_the_next(self) -> None:
+        if not writable_cgroup():
+            self.skipTest("no memory cgroup can be made here")
+        process = self.start("sh", "-c", "echo $$; exec sleep 60", options=("--no-agent", "--memory-limit", "200M"))
+        child = int(self.line())
+        path = re.search(r"^\d+:(?:memory|):(.*/comfymon-run-\d+)$", Path(f"/proc/{child}/cgroup").read_text(), re.M)
+        assert path is not None
+        mounts = [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")]
+        group, = (m / path[1].lstrip("/") for m in mounts if (m / path[1].lstrip("/")).is_dir())
+        process.kill()
+        process.wait(5)
+        wait_until(lambda: not alive(child), 5, "the end of the command")
+        self.run_it("true", options=("--no-agent", "--memory-limit", "200M"))
+        self.assertTrue(group.is_dir())     # so young that somebody may be about to join it
+        os.utime(group, (0, 0))
+        self.run_it("true", options=("--no-agent", "--memory-limit", "200M"))
+        self.assertFalse(group.exists())
+
     def test_without_a_cgroup_it_is_watched(self) -> None:
         if os.geteuid() != 0 or shutil.which("setpriv") is None:
             self.skipTest("needs root and setpriv to become somebody who may make no cgroup")
