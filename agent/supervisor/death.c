@@ -102,7 +102,8 @@ killed(struct death *d, const struct evidence *e)
 {
 	say(d, "ended by signal 9 (SIGKILL)");
 	if (e->asked == ASKED_LIMIT) {
-		say(d, "we sent it: its memory was over the limit");
+		say(d, "we sent it: when we looked, its memory was %" PRIu64 " MiB over the limit",
+		    e->last_bytes > e->limit_bytes ? (e->last_bytes - e->limit_bytes) >> 20 : 0);
 		decide(d, CAUSE_LIMIT_WATCH, CERTAIN);
 	} else if (!out_of_memory(d, e)) {
 		say(d, "no OOM counter rose: somebody else sent it");

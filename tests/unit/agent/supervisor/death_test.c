@@ -71,6 +71,18 @@ TEST(says_the_memory_beside_a_kill)
 	CHECK_STR(d.text[d.lines - 1], "memory limit 2048 MiB, last seen 2000 MiB, peak 2047 MiB");
 }
 
+TEST(says_how_far_over_the_limit_it_was_when_we_killed_it)
+{
+	struct evidence e = { .status = SIGKILL,
+		.asked = ASKED_LIMIT,
+		.limit_bytes = 200 << 20,
+		.last_bytes = 230 << 20 };
+	struct death d;
+
+	death_of(&e, &d);
+	CHECK_STR(d.text[1], "we sent it: when we looked, its memory was 30 MiB over the limit");
+}
+
 TEST(says_in_the_orders_words_why_it_was_ended)
 {
 	struct evidence e = { .status = SIGKILL,
@@ -110,6 +122,7 @@ main(void)
 {
 	RUN(names_a_cause_for_every_kind_of_end);
 	RUN(says_the_memory_beside_a_kill);
+	RUN(says_how_far_over_the_limit_it_was_when_we_killed_it);
 	RUN(says_in_the_orders_words_why_it_was_ended);
 	RUN(says_that_it_died_at_its_start_when_its_server_was_not_seen);
 	RUN(calls_a_failure_only_what_nobody_wanted);
