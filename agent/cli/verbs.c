@@ -18,7 +18,9 @@ const struct verb verb_table[] = {
 	    "COMMAND is what starts ComfyUI. It runs beside an agent of its own, so that the end "
 	    "of "
 	    "one costs the other nothing. Its output, input, signals and exit status pass through. "
-	    "Over the memory limit it is ended as a container would end it; every end becomes a "
+	    "Over the soft limit it is asked for memory when idle, and restarted between two jobs "
+	    "if that does not help; over the memory limit it is ended as a container would end "
+	    "it. Every end becomes a "
 	    "verdict with its evidence (see deaths), and it is started again as the option "
 	    "run.restart says. The exit status is that of COMMAND.",
 	    verb_run },
