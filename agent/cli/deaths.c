@@ -304,6 +304,19 @@ print_curve(const struct term *t, json_t *box)
 	    (double)json_integer_value(json_array_get(json_array_get(memory, first), 0)) / 1000);
 }
 
+/* Behind a sequence that steers a terminal (a colour, most likely), or behind the ESC alone. */
+static const char *
+skip_sequence(const char *p, const char *end)
+{
+	const char *at = p + 1;
+
+	if (at == end || *at != '[')
+		return p + 1;
+	for (at++; at < end && (unsigned char)*at >= 0x20 && (unsigned char)*at < 0x40; at++)
+		;
+	return at < end && *at != '\n' ? at + 1 : at;
+}
+
 /* At most the last lines that fit on a screen. */
 static void
 print_output(const struct term *t, json_t *output)
@@ -318,9 +331,15 @@ print_output(const struct term *t, json_t *output)
 		if (from[-1] == '\n' && lines++ == LAST_LINES)
 			break;
 	printf("\n%slast lines%s\n", term_style(t, "bold"), term_style(t, "off"));
-	for (const char *p = from; p < end; p++)
+	for (const char *p = from; p < end;) {
+		if (*p == '\x1b') {
+			p = skip_sequence(p, end);
+			continue;
+		}
 		if ((unsigned char)*p >= 32 || *p == '\n' || *p == '\t')
 			putchar(*p);
+		p++;
+	}
 	if (end[-1] != '\n')
 		putchar('\n');
 }

@@ -208,6 +208,12 @@ class Verdicts(Supervised):
                                check=True).stdout
         self.assertNotIn(b"\x1b", shown)
 
+    def test_colours_of_the_last_lines_are_left_out_and_not_their_words(self) -> None:
+        self.run_it("sh", "-c", r"printf '\033[32m[INFO]\033[0m got prompt\n\033[1;31mred\033\n\033['; exit 1")
+        shown = subprocess.run([str(binary()), "death", self.box()["id"]], env=self.env, capture_output=True, timeout=20,
+                               check=True).stdout
+        self.assertTrue(shown.endswith(b"last lines\n[INFO] got prompt\nred\n\n"), shown)
+
     def test_the_oldest_boxes_go(self) -> None:
         for i in range(52):
             self.run_it("sh", "-c", f"exit {i}")
