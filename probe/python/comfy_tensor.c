@@ -111,35 +111,36 @@ is_on_cpu(PyObject *t)
 	return cpu;
 }
 
-/* Never its data_ptr(): asking for that may copy what is shared until it is written to. */
-static void
+/*
+ * False: it has none that can be asked for.  Never its data_ptr(): asking for
+ * that may copy what is shared until it is written to.
+ */
+static bool
 measure_storage(PyObject *t, struct tensor_size *out)
 {
 	PyObject *storage = PyObject_CallMethodNoArgs(t, names.untyped_storage);
-	out->storage = (uintptr_t)t;
-	out->storage_bytes = out->bytes;
 	if (storage == NULL) {
 		PyErr_Clear();
-		return;
+		return false;
 	}
-	double bytes = taken(PyObject_CallMethodNoArgs(storage, names.nbytes));
+	out->storage_bytes = taken(PyObject_CallMethodNoArgs(storage, names.nbytes));
 	PyObject *id = PyObject_GetAttr(storage, names.cdata);
 	unsigned long long address = id != NULL ? PyLong_AsUnsignedLongLongMask(id) : 0;
 	PyErr_Clear();
 	out->storage = address != 0 ? (uintptr_t)address : (uintptr_t)storage;
-	if (bytes >= 0)
-		out->storage_bytes = bytes;
 	Py_XDECREF(id);
 	Py_DECREF(storage);
+	return out->storage_bytes >= 0;
 }
 
 void
 tensor_measure(PyObject *t, bool storage, struct tensor_size *out)
 {
-	out->bytes = elements_bytes(t);
 	out->cpu = is_on_cpu(t);
-	if (storage)
-		measure_storage(t, out);
+	if (storage && measure_storage(t, out))
+		return;
+	out->storage = (uintptr_t)t;
+	out->storage_bytes = out->bytes = elements_bytes(t);
 }
 
 /* ---- node.output_bytes -------------------------------------------------- */

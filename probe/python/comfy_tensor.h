@@ -11,8 +11,8 @@
 #include "probe/python/py.h"
 
 struct tensor_size {
-	double bytes;         /* of its elements */
 	bool cpu;             /* in the memory of the processor */
+	double bytes;         /* of its elements; only when the storage is not asked for */
 	double storage_bytes; /* that it keeps alive: a view keeps the whole */
 	uintptr_t storage;    /* the same for all that share it */
 };
@@ -22,5 +22,5 @@ int tensor_setup(void);
 /* The class, new reference; NULL while the host has no torch. */
 PyTypeObject *tensor_class(void);
 bool tensor_is(PyObject *o, PyTypeObject *tensor);
-/* `out->storage*` only when asked for. */
+/* `storage`: what it keeps alive, for a tensor without a storage its elements. */
 void tensor_measure(PyObject *t, bool storage, struct tensor_size *out);
