@@ -5,15 +5,20 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/base/file.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/files.h"
 #include "agent/cli/offline.h"
 #include "agent/control/views.h"
+#include "agent/store/projection.h"
 #include "agent/store/store.h"
+#include "agent/supervisor/blackbox.h"
+#include "agent/supervisor/exits.h"
 #include "schema/frame.h"
 
 static int
@@ -101,9 +106,31 @@ asked(const char *dir, const char *run)
 }
 
 /* All that agent and probe make there; whatever else is in a folder that was named is not ours. */
-static const char *const data_files[] = { STORE_FILE_NAME "*", "lock", "ballast", NULL };
+static const char *const data_files[] = { STORE_FILE_NAME "*", PROJECTION_FILE_NAME "*", EXITS_FILE,
+	EXITS_FILE ".*", "lock", "ballast", NULL };
+static const char *const death_files[] = { "*.json", NULL };
 static const char *const run_files[] = { "lock", RUN_SOCKET_NAME, RUN_CONTROL_NAME,
-	RUN_RING_PREFIX "*" RUN_RING_SUFFIX, "new-*.tmp", "agent.log", NULL };
+	RUN_RING_PREFIX "*" RUN_RING_SUFFIX, "new-*.tmp", "agent.log", "order-*", "session-*",
+	NULL };
+static const char *const body_files[] = { "*.json", "*.json.sent", "*.tmp", NULL };
+
+/* Ours in a folder of `dir`, then in `dir` itself; *kept counts what is not ours. */
+static enum err
+purge_directory(const char *dir, const char *const *files, const char *folder,
+    const char *const *folder_files, size_t *kept)
+{
+	char path[PATH_MAX];
+	size_t inside = 0;
+	enum err rv = path_join(path, sizeof path, dir, folder);
+
+	*kept = 0;
+	if (rv == E_OK && files_is_directory(path))
+		rv = files_remove_known(path, folder_files, &inside);
+	if (rv == E_OK)
+		rv = files_remove_known(dir, files, kept);
+	*kept += inside;
+	return rv;
+}
 
 int
 verb_purge(struct cli *c)
@@ -123,10 +150,10 @@ verb_purge(struct cli *c)
 			return code;
 	}
 
-	enum err rv = files_remove_known(dir, data_files, &kept);
+	enum err rv = purge_directory(dir, data_files, BLACKBOX_DIR, death_files, &kept);
 
 	if (rv == E_OK)
-		rv = files_remove_known(run, run_files, &kept_run);
+		rv = purge_directory(run, run_files, RUN_BODIES_NAME, body_files, &kept_run);
 	if (lock >= 0)
 		close(lock);
 	if (rv != E_OK) {

@@ -75,6 +75,10 @@ class Installed(unittest.TestCase):
             self.job(comfy)
             self.assertEqual(self.place.verb("purge", "--yes").returncode, 4)
         wait_until(lambda: self.place.agent_pid() == 0, 5 * LINGER_S + 5, "the idle agent's end")
+        for path in (self.place.dirs.data / "deaths/20260101T000000.000-1.json", self.place.dirs.data / "exits",
+                     self.place.dirs.run / "bodies/an-id-0123456789abcdef.json", self.place.dirs.run / "order-1-1-0"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("left by `run`\n")
         self.assertEqual(self.place.verb("purge", "--yes").returncode, 0)
         self.assertFalse(self.place.dirs.run.exists())
         self.assertFalse(self.place.dirs.data.exists())
