@@ -131,16 +131,24 @@ log_names(int fd, pid_t pid)
 	return found;
 }
 
+/* asyncio says "address already in use", ComfyUI since 2026 "Port 8188 is already in use". */
 static bool
 says_port_in_use(const struct tail *t)
 {
-	char *text = malloc(OUTPUT_TAIL_BYTES + 1);
+	char *text = malloc(OUTPUT_TAIL_BYTES + 1), *save = NULL;
 	bool says = false;
 
 	if (text != NULL) {
-		text[tail_text(t, text, OUTPUT_TAIL_BYTES)] = '\0';
-		for (char *p = text; *p != '\0' && !says; p++)
-			says = strncasecmp(p, "address already in use", 22) == 0;
+		size_t n = tail_text(t, text, OUTPUT_TAIL_BYTES);
+
+		for (size_t i = 0; i < n; i++)
+			text[i] = text[i] == '\0' ? ' ' : text[i];
+		text[n] = '\0';
+		for (char *line = strtok_r(text, "\n", &save); line != NULL && !says;
+		     line = strtok_r(NULL, "\n", &save))
+			says = strcasestr(line, "already in use") != NULL &&
+			       (strcasestr(line, "address") != NULL ||
+				   strcasestr(line, "port ") != NULL);
 	}
 	free(text);
 	return says;

@@ -185,7 +185,9 @@ class Verdicts(Supervised):
     def test_each_end_has_its_own(self) -> None:
         cases = (("exit_clean", "true"), ("exit_error", "exit 3"), ("killed", "kill -KILL $$"),
                  ("killed", "kill -TERM $$"), ("crash_segv", "kill -SEGV $$"), ("crash_abort", "kill -ABRT $$"),
-                 ("port_in_use", "echo 'OSError: [Errno 98] Address already in use' >&2; exit 1"))
+                 ("port_in_use", "echo 'OSError: [Errno 98] Address already in use' >&2; exit 1"),
+                 ("port_in_use", "printf '\\0\n[ERROR] Port 8188 is already in use on address 127.0.0.1.'; exit 1"),
+                 ("exit_error", "echo 'the GPU is already in use'; exit 1"))
         for verdict, script in cases:
             self.assertEqual(self.verdict("sh", "-c", script), verdict, script)
 
