@@ -3,14 +3,16 @@
  * the N-th call to the disk is refused, cut short or the last before a power
  * cut, over the whole life of a small buffer.  Real store, real processor, the
  * pipeline's way of trying again.  At the end every span has been delivered:
- * exactly once unless the power went, then at most one request repeats.
+ * exactly once unless the power went, then at most one request repeats.  Beside
+ * them the journal: each job goes through its states in the transactions of its
+ * records, none is skipped or repeated, and its end is told.
  */
 #include "tests/contract/badvfs.h"
 
 #include "agent/store/store.h"
 #include "tests/unit/agent/processor/feeder.h"
 
-#define ROUNDS       10
+#define ROUNDS       7
 #define SPANS        (ROUNDS * 4)
 #define TRIES        40
 #define SECOND       1000000000ull
@@ -36,7 +38,11 @@ struct cycle {
 	int32_t destination;
 	uint64_t clock;
 	unsigned delivered[IDS];
-	unsigned leased_now; /* chunks delivered and not yet recorded */
+	unsigned leased_now;           /* chunks delivered and not yet recorded */
+	uint64_t version, version_put; /* of the newest job: durable; in the transaction */
+	struct notice_row notice;
+	bool telling; /* that notice: told and not yet recorded */
+	unsigned told[ROUNDS];
 	unsigned crashes, failures;
 	char error[STORE_ERROR_BYTES];
 };
@@ -107,6 +113,23 @@ restore(struct cycle *c)
 	return e == E_NOTFOUND ? E_OK : e == E_OK ? E_STATE : e;
 }
 
+struct seen_jobs {
+	unsigned ended, other;
+	uint64_t version;
+};
+
+static enum err
+see_job(void *ctx, const struct job_row *j)
+{
+	struct seen_jobs *seen = ctx;
+
+	CHECK(j->version > seen->version);
+	seen->version = j->version;
+	seen->ended += j->state == JOB_SUCCEEDED;
+	seen->other += j->state != JOB_SUCCEEDED;
+	return E_OK;
+}
+
 /* Open and bring up to date, as a start of the collector does. */
 static enum err
 start(struct cycle *c)
@@ -115,6 +138,7 @@ start(struct cycle *c)
 	struct store_open_report report;
 	struct probe_row row = { .pid = 7 };
 	const struct store_limits limits = { .cap_bytes = 64 << 20 };
+	struct seen_jobs seen = { 0 };
 	enum err e = store_sqlite_open(dir, &limits, &c->st, &report);
 
 	if (e != E_OK) {
@@ -138,6 +162,8 @@ start(struct cycle *c)
 		e = processor_probe(c->p, &row);
 	if (e == E_OK)
 		e = restore(c);
+	if (e == E_OK) /* a commit that was refused may be there all the same */
+		e = c->st->ops->jobs_changed(c->st, 0, 0, see_job, &seen);
 	if (e != E_OK) {
 		snprintf(c->error, sizeof c->error, "%s", store_last_error(c->st));
 		CHECK(c->error[0] != '\0');
@@ -148,6 +174,8 @@ start(struct cycle *c)
 		return e;
 	}
 	CHECK(row.end >= c->acked); /* what was acknowledged is there */
+	CHECK(seen.version >= c->version);
+	c->version = seen.version;
 	for (c->next = 0; c->next < c->batch_count && c->batches[c->next].end <= row.end;)
 		c->next++;
 	c->fed = false;
@@ -174,6 +202,83 @@ crash(struct cycle *c)
 	bad_power_loss(seed += 7919);
 	c->crashes++;
 	c->leased_now = 0;
+	c->telling = false;
+}
+
+static enum err
+take_job(void *ctx, const struct job_row *j)
+{
+	*(struct job_row *)ctx = *j;
+	return E_OK;
+}
+
+/* The job of a round comes to this state; it was in the one before. */
+static enum err
+move_job(struct cycle *c, uint64_t round, enum job_state state)
+{
+	struct job_row j = { .probe = 1, .item = (int64_t)round, .queued_real_ns = SECOND };
+	struct job_filter f = { .prompt_id = j.prompt_id };
+	enum err e;
+
+	snprintf(j.prompt_id, sizeof j.prompt_id, "job-%u", (unsigned)round);
+	e = c->st->ops->jobs(c->st, &f, take_job, &j);
+	if (e != E_OK)
+		return e;
+	CHECK_EQ(j.id != 0, state != JOB_QUEUED);
+	CHECK_EQ(j.state, state == JOB_QUEUED ? JOB_QUEUED : state - 1);
+	CHECK_EQ(j.item, round);
+	j.state = state;
+	if (job_state_is_final(state))
+		j.ended_real_ns = 2 * SECOND;
+	e = c->st->ops->job_put(c->st, &j);
+	if (e == E_OK) {
+		CHECK(j.version > c->version);
+		c->version_put = j.version;
+	}
+	if (e == E_OK && job_state_is_final(state))
+		e = c->st->ops->notice_put(c->st, j.id, state);
+	return e;
+}
+
+/* What batch n says of jobs: one comes, the one before begins, the one before that ends. */
+static enum err
+move_jobs(struct cycle *c, uint64_t n)
+{
+	enum err e = n < ROUNDS ? move_job(c, n, JOB_QUEUED) : E_OK;
+
+	if (e == E_OK && n >= 1 && n - 1 < ROUNDS)
+		e = move_job(c, n - 1, JOB_RUNNING);
+	if (e == E_OK && n >= 2)
+		e = move_job(c, n - 2, JOB_SUCCEEDED);
+	return e;
+}
+
+/* One end told and recorded; E_NOTFOUND: none is to be told. */
+static enum err
+tell_one(struct cycle *c)
+{
+	const struct store_ops *ops = c->st->ops;
+	enum err e = E_OK;
+	uint64_t next;
+
+	if (!c->telling) {
+		struct job_row j;
+
+		e = ops->notice_next(c->st, c->clock, &c->notice, &next);
+		if (e != E_OK)
+			return e;
+		e = ops->job_get(c->st, c->notice.job, &j);
+		if (e != E_OK)
+			return e == E_NOTFOUND ? E_STATE : e;
+		CHECK_EQ(j.state, JOB_SUCCEEDED);
+		CHECK_EQ(c->notice.state, JOB_SUCCEEDED);
+		c->told[(uint64_t)j.item % ROUNDS]++;
+		c->telling = true;
+	}
+	e = ops->notice_settle(c->st, c->notice.id, NOTICE_DONE, 0);
+	if (e == E_OK)
+		c->telling = false;
+	return e == E_NOTFOUND ? E_STATE : e; /* who goes on has not settled it yet */
 }
 
 static enum err
@@ -225,10 +330,13 @@ receive(struct cycle *c)
 	if (e == E_OK)
 		e = apply(c, s);
 	if (e == E_OK)
+		e = move_jobs(c, c->next);
+	if (e == E_OK)
 		e = ops->commit(c->st);
 	if (e != E_OK)
 		return e;
 	processor_commit(c->p);
+	c->version = c->version_put;
 	c->acked = raw.end;
 	c->next++;
 	c->fed = false;
@@ -325,6 +433,8 @@ live(struct cycle *c)
 		for (int i = 0; i < 2; i++)
 			if ((e = send_one(c)) != E_OK && e != E_NOTFOUND && !failed(c, e))
 				return false;
+		if ((e = tell_one(c)) != E_OK && e != E_NOTFOUND && !failed(c, e))
+			return false;
 		if (c->next % 4 == 3 && (e = c->st->ops->maintain(c->st, c->clock, true)) != E_OK &&
 		    !failed(c, e))
 			return false;
@@ -333,7 +443,25 @@ live(struct cycle *c)
 	while ((e = send_one(c)) != E_NOTFOUND)
 		if (e != E_OK && !failed(c, e))
 			return false;
+	while ((e = tell_one(c)) != E_NOTFOUND)
+		if (e != E_OK && !failed(c, e))
+			return false;
 	return true;
+}
+
+/* Each job is there once and at its end, nobody waits to be told. */
+static void
+judge_jobs(struct cycle *c)
+{
+	struct seen_jobs seen = { 0 };
+	uint64_t waiting;
+
+	CHECK_EQ(c->st->ops->jobs_changed(c->st, 0, 0, see_job, &seen), E_OK);
+	CHECK_EQ(seen.ended, ROUNDS);
+	CHECK_EQ(seen.other, 0);
+	CHECK_EQ(seen.version, c->version);
+	CHECK_EQ(c->st->ops->notice_count(c->st, &waiting), E_OK);
+	CHECK_EQ(waiting, 0);
 }
 
 /* Nothing lost, nothing invented, the counters right, now and after another start. */
@@ -351,6 +479,13 @@ judge(struct cycle *c)
 		}
 	CHECK_EQ(missing, 0);
 	CHECK(repeated <= c->crashes * 4); /* one request: one trace */
+	missing = repeated = 0;
+	for (int r = 0; r < ROUNDS; r++) {
+		missing += c->told[r] == 0;
+		repeated += c->told[r] > 1;
+	}
+	CHECK_EQ(missing, 0);
+	CHECK(repeated <= c->crashes);
 	for (int again = 0; again < 2; again++) {
 		CHECK_EQ(c->st->ops->stats(c->st, &s), E_OK);
 		CHECK_EQ(s.received[SIGNAL_TRACE], SPANS);
@@ -360,6 +495,7 @@ judge(struct cycle *c)
 		CHECK_EQ(s.quarantined, 0);
 		CHECK_EQ(store_recount(c->st, &equal), E_OK);
 		CHECK(equal);
+		judge_jobs(c);
 		stop(c);
 		if (again == 0)
 			REQUIRE(start(c) == E_OK);
