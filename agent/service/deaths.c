@@ -18,6 +18,7 @@
 #include "agent/supervisor/exits.h"
 #include "agent/supervisor/state.h"
 
+#define TASK_EXITING 0x4u /* PF_EXITING, include/linux/sched.h */
 #define PATIENCE_NS                                                                  \
 	(2 * NS_PER_S) /* for the supervisor's line, from when a ring was first seen \
 			*/
@@ -43,12 +44,16 @@ supervisor_lives(const char *run_dir, const char *life)
 	       (kill((pid_t)pid, 0) == 0 || errno == EPERM);
 }
 
-/* The same process goes on under the same pid: it has replaced its program. */
+/*
+ * The same process goes on under the same pid: it has replaced its program.  One
+ * that is dying lets go of its lock before it is a corpse; its flags tell.
+ */
 static bool
 was_exec(const struct probe_row *row)
 {
 	char path[64], text[512], *at;
 	unsigned long long ticks = 0;
+	unsigned flags = 0;
 	char state = 0;
 	FILE *f;
 	size_t n;
@@ -62,10 +67,11 @@ was_exec(const struct probe_row *row)
 	at = strrchr(text, ')'); /* a name may hold anything */
 	if (at == NULL ||
 	    sscanf(at + 1,
-		" %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-		&state, &ticks) != 2)
+		" %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		&state, &flags, &ticks) != 3)
 		return false;
-	return state != 'Z' && state != 'X' && ticks == row->start_ticks;
+	return (flags & TASK_EXITING) == 0 && state != 'Z' && state != 'X' &&
+	       ticks == row->start_ticks;
 }
 
 static int

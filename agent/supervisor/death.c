@@ -86,7 +86,9 @@ out_of_memory(struct death *d, const struct evidence *e)
 		decide(d, CAUSE_OOM_CGROUP, LIKELY);
 		return true;
 	}
-	if (e->host_oom_kills > 0) {
+	/* A cgroup counts whoever of it is killed, for its own limit or the host's: the other
+	 * was not ours. */
+	if (e->host_oom_kills > 0 && !e->has_cgroup) {
 		say(d,
 		    "the host's oom_kill counter rose by %" PRIu64
 		    ", the log does not name the pid",

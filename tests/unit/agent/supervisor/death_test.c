@@ -24,6 +24,8 @@ TEST(names_a_cause_for_every_kind_of_end)
 		{ { .status = BY_SIGNAL(SIGKILL), .outer_oom_kills = 1, .host_oom_kills = 1 },
 		    CAUSE_OOM_CGROUP, LIKELY },
 		{ { .status = BY_SIGNAL(SIGKILL), .host_oom_kills = 1 }, CAUSE_OOM_KERNEL, LIKELY },
+		{ { .status = BY_SIGNAL(SIGKILL), .host_oom_kills = 1, .has_cgroup = true },
+		    CAUSE_KILLED, CERTAIN },
 		{ { .status = BY_SIGNAL(SIGKILL), .has_cgroup = true }, CAUSE_KILLED, CERTAIN },
 		{ { .status = BY_SIGNAL(SIGKILL) }, CAUSE_KILLED, LIKELY },
 		{ { .status = BY_SIGNAL(SIGKILL), .asked = ASKED_LIMIT }, CAUSE_LIMIT_WATCH,
