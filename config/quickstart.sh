@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and shows the main job: a monitored ComfyUI (the stand-in, or the
 # real one when COMFYUI_DIR is set, with COMFYUI_PYTHON), one prompt that succeeds and one that fails,
-# their traces as trees, and the status. No Datadog account is needed. Safe to run again.
+# their traces as trees; then one that dies of a memory limit, its death, the journal of all jobs, and
+# the status. No Datadog account is needed. Safe to run again.
 #   config/quickstart.sh [--built]     --built: neither packages nor build, show what is there
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -54,6 +55,15 @@ for trace in $traces; do
 	step "comfymon trace $trace"
 	"$program" trace "$trace"
 done
+
+step "ComfyUI under a memory limit: a prompt that wants more, and the next one"
+read -r job death < <("$STANDIN_PYTHON" tests/standin/quickstart.py "$build/node/comfymon" "$program" death)
+step "comfymon death $death"
+"$program" death "$death"
+step "the trace of that job"
+"$program" trace "$("$program" job --json "$job" | sed -n 's/.*"trace_id":"\([0-9a-f]*\)".*/\1/p')"
+step "comfymon jobs"
+"$program" jobs
 step "comfymon status"
 "$program" status
 
