@@ -237,7 +237,8 @@ print_probe(const struct page *p, json_t *probe, bool first)
 static void
 print_jobs(const struct page *p)
 {
-	json_t *jobs = json_object_get(p->root, "jobs"), *v;
+	json_t *jobs = json_object_get(p->root, "jobs"), *db = json_object_get(p->root, "jobs_db");
+	json_t *v;
 	char list[400] = "", count[32];
 	const char *key;
 	size_t n = 0;
@@ -258,6 +259,12 @@ print_jobs(const struct page *p)
 	}
 	label(p, "jobs");
 	line(p, LABEL, "%s", list);
+	if (number(db, "behind") > 0) {
+		label(p, "");
+		line(p, LABEL, "  jobs.db is behind by %s%s%s",
+		    term_count(number(db, "behind"), count, sizeof count),
+		    text(db, "problem")[0] != '\0' ? ": " : "", text(db, "problem"));
+	}
 }
 
 static void

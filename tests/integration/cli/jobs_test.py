@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import sys
 import time
 import unittest
@@ -31,6 +33,15 @@ def lines(text: str) -> List[Dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def record(writer: Writer, trace: int, what: str, prompt: str, ago_ms: int, took_ms: int, resource: str = "SaveImage 3fa91c02",
+           error: int = 0, tags: Dict[str, Any] = {}) -> Dict[str, Any]:  # noqa: B006
+    return {"trace_id": trace, "span_id": trace * 100 + len(what), "parent_id": 0, "service": "s",
+            "name": f"comfyui.{what}", "resource": resource, "type": "worker",
+            "start": writer.now() - ago_ms * MS, "duration": took_ms * MS, "error": error,
+            "meta": {"prompt.id": prompt, **{k: v for k, v in tags.items() if isinstance(v, str)}},
+            "metrics": {k: v for k, v in tags.items() if not isinstance(v, str)}}
+
+
 class Case(unittest.TestCase):
     """One agent for all; no test changes its jobs."""
 
@@ -51,13 +62,8 @@ class Case(unittest.TestCase):
         raise NotImplementedError
 
     @classmethod
-    def span(cls, trace: int, what: str, prompt: str, ago_ms: int, took_ms: int, resource: str = "SaveImage 3fa91c02",
-             error: int = 0, tags: Dict[str, Any] = {}) -> Dict[str, Any]:  # noqa: B006
-        return {"trace_id": trace, "span_id": trace * 100 + len(what), "parent_id": 0, "service": "s",
-                "name": f"comfyui.{what}", "resource": resource, "type": "worker",
-                "start": cls.writer.now() - ago_ms * MS, "duration": took_ms * MS, "error": error,
-                "meta": {"prompt.id": prompt, **{k: v for k, v in tags.items() if isinstance(v, str)}},
-                "metrics": {k: v for k, v in tags.items() if not isinstance(v, str)}}
+    def span(cls, *what: Any, **more: Any) -> Dict[str, Any]:
+        return record(cls.writer, *what, **more)
 
 
 class Few(Case):
@@ -188,6 +194,26 @@ class Nothing(unittest.TestCase):
         self.addCleanup(agent.close)
         self.assertEqual(agent.cli("jobs").returncode, NO_AGENT)
         self.assertEqual(agent.cli("job", "1").returncode, NO_AGENT)
+
+
+class Behind(unittest.TestCase):
+    def test_the_status_says_that_jobs_db_is_behind_while_somebody_holds_it(self) -> None:
+        with Agent(env={"COMFYMON_DESTINATIONS": "none"}) as agent, Writer(agent.socket_path) as writer:
+            done = {"workflow.status": "success"}
+            writer.finish([record(writer, 1, "workflow.execute", SAME + "1", 10, 1, tags=done)])
+            writer.flush(10)
+            path = agent.dirs.data / "jobs.db"
+            wait_until(path.exists, 10, "the file")
+            wait_until(lambda: agent.status()["jobs_db"]["behind"] == 0, 10, "the first job in it")
+            self.assertNotIn("behind", agent.cli("status").stdout)
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as stranger:
+                stranger.execute("BEGIN EXCLUSIVE")
+                writer.finish([record(writer, 2, "workflow.execute", SAME + "2", 10, 1, tags=done)])
+                writer.flush(10)
+                wait_until(lambda: agent.status()["jobs_db"]["behind"] == 1, 10, "it is behind")
+                self.assertIn("jobs.db is behind by 1", agent.cli("status").stdout)
+                stranger.execute("ROLLBACK")
+            wait_until(lambda: agent.status()["jobs_db"]["behind"] == 0, 20, "it is as it should be")
 
 
 class Many(Case):
