@@ -311,7 +311,7 @@ project(struct pipeline *p)
 	p->project_mono_ns = 0;
 	if (p->projection == NULL)
 		return;
-	projection_sync(p->projection, p->store, now, clock_real_ns(), &p->projected);
+	projection_sync(p->projection, p->store, now, &p->projected);
 	p->project_mono_ns = p->projected.next_mono_ns;
 }
 

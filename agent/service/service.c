@@ -164,7 +164,7 @@ open_rooms(struct service *s)
 		return e;
 	jo.store = p->store;
 	if ((e = journal_new(&jo, &p->journal)) != E_OK ||
-	    (e = projection_new(o->data_dir, &o->limits, &p->projection)) != E_OK)
+	    (e = projection_new(o->data_dir, &p->projection)) != E_OK)
 		return e;
 	po.seen = see;
 	po.seen_ctx = p->journal;

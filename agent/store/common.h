@@ -15,6 +15,7 @@
 #define STORE_DESTINATIONS_MAX 32
 #define STORE_REJECTED_MAX     48
 #define STORE_LEASES_MAX       4096
+#define STORE_META_JOBS_DB     "jobs.db" /* which buffer this is, for jobs.db */
 #define STORE_BLOB_MAX         (8u * 1024 * 1024)
 
 /* Counters of a signal; dropped reasons follow at COUNT_DROPPED + reason. */

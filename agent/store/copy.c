@@ -173,6 +173,22 @@ copy_table(
 	return e;
 }
 
+/* False for a whole file of the first version; a damaged one is tried. */
+static bool
+has_jobs(sqlite3 *db)
+{
+	sqlite3_stmt *q;
+	bool has = true;
+
+	if (sqlite3_prepare_v2(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'job'", -1, &q,
+		NULL) != SQLITE_OK)
+		return true;
+	if (sqlite3_step(q) == SQLITE_ROW)
+		has = sqlite3_column_int(q, 0) != 0;
+	sqlite3_finalize(q);
+	return has;
+}
+
 /* The tables with blobs. */
 static enum err
 copy_blobs(struct copy *c)
@@ -183,7 +199,9 @@ copy_blobs(struct copy *c)
 		e = copy_table(c, "segment", true, 5, check_segment);
 	if (e == E_OK)
 		e = copy_table(c, "chunk", true, 11, check_chunk);
-	return e == E_OK ? copy_table(c, "job", true, 9, check_job) : e;
+	if (e == E_OK && has_jobs(c->src))
+		e = copy_table(c, "job", true, 9, check_job);
+	return e;
 }
 
 enum err
@@ -202,6 +220,7 @@ check_rows(sqlite3 *src, struct copy_result *out)
  */
 static const char derive_sql[] =
     "DELETE FROM notice WHERE job NOT IN (SELECT id FROM job);"
+    "DELETE FROM meta WHERE key = '" STORE_META_JOBS_DB "';" /* versions may come again */
     "DELETE FROM delivery WHERE chunk NOT IN (SELECT id FROM chunk);"
     "DELETE FROM history WHERE chunk NOT IN (SELECT id FROM chunk)"
     " OR chunk IN (SELECT chunk FROM delivery WHERE state = 0);"

@@ -18,11 +18,11 @@
 #include "agent/store/migrations.h"
 
 #define VERSION     1
-#define META_KEY    "jobs.db"
 #define AGAIN_NS    NS_PER_S        /* a stranger holds it */
 #define LATER_NS    (30 * NS_PER_S) /* the disk is full, or it is not ours */
 #define BEHIND_MAX  1000u
-#define FORGET_EACH 256u /* rows between two looks at what is old */
+#define FORGET_EACH 256u /* rows between two looks at what the store has forgotten */
+#define FORGET_ROWS 512u /* of the oldest, at one look */
 #define COLUMNS                                                                            \
 	"id, boot_id, prompt_id, item, state, reason, certainty, signal, node_id,"         \
 	" node_class, error_type, queued_ns, started_ns, ended_ns, peak_rss_bytes, nodes," \
@@ -30,9 +30,9 @@
 
 struct projection {
 	char path[600];
-	struct store_limits limits;
 	sqlite3 *db;
-	sqlite3_stmt *put, *upto;
+	sqlite3_stmt *put, *upto, *oldest;
+	unsigned salvages; /* of the store when it was opened */
 	dev_t device;
 	ino_t inode;
 	uint64_t done;       /* version reached */
@@ -43,13 +43,12 @@ struct projection {
 };
 
 enum err
-projection_new(const char *dir, const struct store_limits *limits, struct projection **out)
+projection_new(const char *dir, struct projection **out)
 {
 	struct projection *p = calloc(1, sizeof *p);
 
 	if (p == NULL)
 		return E_NOMEM;
-	limits_settle(&p->limits, limits, 1);
 	if ((size_t)snprintf(p->path, sizeof p->path, "%s/" PROJECTION_FILE_NAME, dir) >=
 	    sizeof p->path) {
 		free(p);
@@ -80,8 +79,9 @@ close_it(struct projection *p)
 {
 	sqlite3_finalize(p->put);
 	sqlite3_finalize(p->upto);
+	sqlite3_finalize(p->oldest);
 	sqlite3_close(p->db);
-	p->put = p->upto = NULL;
+	p->put = p->upto = p->oldest = NULL;
 	p->db = NULL;
 	p->done = 0;
 }
@@ -91,8 +91,6 @@ projection_free(struct projection *p)
 {
 	if (p == NULL)
 		return;
-	if (p->db != NULL && !is_gone(p))
-		(void)run(p, "UPDATE about SET clean = 1");
 	close_it(p);
 	free(p);
 }
@@ -115,18 +113,33 @@ number(struct projection *p, const char *sql, int64_t *out)
 	return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-static int
-is_whole(struct projection *p, bool *whole)
+static void
+boot_text(char out[33])
 {
-	sqlite3_stmt *q;
-	int rc = sqlite3_prepare_v2(p->db, "PRAGMA quick_check(1)", -1, &q, NULL);
+	uint8_t boot[16];
 
-	*whole = false;
+	clock_boot_id(boot);
+	for (size_t i = 0; i < sizeof boot; i++)
+		snprintf(out + 2 * i, 3, "%02x", boot[i]);
+}
+
+/* Was it written since the host came up? What was written before may be torn. */
+static int
+is_of_this_boot(struct projection *p, bool *is)
+{
+	char boot[33];
+	sqlite3_stmt *q;
+	int rc = sqlite3_prepare_v2(p->db, "SELECT boot FROM about", -1, &q, NULL);
+
+	*is = false;
 	if (rc != SQLITE_OK)
 		return rc;
+	boot_text(boot);
 	rc = sqlite3_step(q);
 	if (rc == SQLITE_ROW) {
-		*whole = strcmp((const char *)sqlite3_column_text(q, 0), "ok") == 0;
+		const char *text = (const char *)sqlite3_column_text(q, 0);
+
+		*is = text != NULL && strcmp(text, boot) == 0;
 		rc = SQLITE_OK;
 	}
 	sqlite3_finalize(q);
@@ -136,11 +149,13 @@ is_whole(struct projection *p, bool *whole)
 static int
 create(struct projection *p)
 {
-	char text[96];
+	char text[192], boot[33];
 	int rc = run(p, "BEGIN IMMEDIATE");
 
-	snprintf(text, sizeof text, "PRAGMA application_id = %d; PRAGMA user_version = %d",
-	    PROJECTION_APPLICATION_ID, VERSION);
+	boot_text(boot);
+	snprintf(text, sizeof text,
+	    "UPDATE about SET boot = '%s'; PRAGMA application_id = %d; PRAGMA user_version = %d",
+	    boot, PROJECTION_APPLICATION_ID, VERSION);
 	if (rc == SQLITE_OK)
 		rc = run(p, projection_schema);
 	if (rc == SQLITE_OK)
@@ -152,7 +167,7 @@ create(struct projection *p)
 static int
 examine(struct projection *p, bool *usable)
 {
-	int64_t application = 0, version = 0, tables = 0, clean = 0;
+	int64_t application = 0, version = 0, tables = 0;
 	int rc = number(p, "PRAGMA application_id", &application);
 
 	*usable = false;
@@ -171,9 +186,7 @@ examine(struct projection *p, bool *usable)
 		return SQLITE_NOTADB;
 	if (version != VERSION)
 		return SQLITE_OK;
-	rc = number(p, "SELECT clean FROM about", &clean);
-	*usable = rc == SQLITE_OK && clean == 1;
-	return rc != SQLITE_OK || *usable ? rc : is_whole(p, usable);
+	return is_of_this_boot(p, usable);
 }
 
 static int
@@ -233,12 +246,12 @@ buffer_of(struct store *st)
 	int64_t id = 0;
 	size_t n;
 
-	if (st->ops->meta_get(st, META_KEY, &id, sizeof id, &n) == E_OK && n == sizeof id)
+	if (st->ops->meta_get(st, STORE_META_JOBS_DB, &id, sizeof id, &n) == E_OK && n == sizeof id)
 		return id;
 	if (getrandom(&id, sizeof id, GRND_NONBLOCK) != (ssize_t)sizeof id)
 		id = (int64_t)clock_real_ns();
 	id = (id & INT64_MAX) | 1;
-	return st->ops->meta_put(st, META_KEY, &id, sizeof id) == E_OK ? id : 0;
+	return st->ops->meta_put(st, STORE_META_JOBS_DB, &id, sizeof id) == E_OK ? id : 0;
 }
 
 /* How far it came with this buffer; with another one it begins anew. */
@@ -288,8 +301,12 @@ open_it(struct projection *p, struct store *st)
 		    " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
 		    -1, SQLITE_PREPARE_PERSISTENT, &p->put, NULL);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_prepare_v3(p->db, "UPDATE about SET upto = ?1, clean = 0", -1,
+		rc = sqlite3_prepare_v3(p->db, "UPDATE about SET upto = ?1", -1,
 		    SQLITE_PREPARE_PERSISTENT, &p->upto, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_prepare_v3(p->db, "SELECT id FROM job ORDER BY id LIMIT 512", -1,
+		    SQLITE_PREPARE_PERSISTENT, &p->oldest, NULL);
+	p->salvages = st->salvages;
 	return rc;
 }
 
@@ -356,22 +373,35 @@ put(void *ctx, const struct job_row *j)
 	return s->rc == SQLITE_DONE ? E_OK : E_IO;
 }
 
-/* What the store forgets by number or age goes here too. */
+/* What the store has forgotten goes here too. It forgets the oldest first. */
 static int
-forget(struct projection *p, uint64_t now_real_ns)
+forget(struct projection *p, struct store *st)
 {
-	uint64_t age_ns = p->limits.jobs_age_s * NS_PER_S;
-	char sql[512];
+	int64_t gone[FORGET_ROWS];
+	size_t count = 0;
+	struct job_row j;
+	char sql[64];
+	int rc = SQLITE_ROW;
 
-	snprintf(sql, sizeof sql,
-	    "DELETE FROM job WHERE state NOT IN ('queued', 'running') AND (ended_ns < %" PRIu64
-	    " OR id <= (SELECT id FROM job ORDER BY id DESC LIMIT 1 OFFSET %" PRIu64 "))",
-	    now_real_ns > age_ns ? now_real_ns - age_ns : 0, p->limits.jobs_max);
-	return run(p, sql);
+	while (count < FORGET_ROWS && (rc = sqlite3_step(p->oldest)) == SQLITE_ROW) {
+		int64_t id = sqlite3_column_int64(p->oldest, 0);
+
+		if (st->ops->job_get(st, id, &j) == E_NOTFOUND)
+			gone[count++] = id;
+	}
+	sqlite3_reset(p->oldest);
+	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+		return rc;
+	rc = SQLITE_OK;
+	for (size_t i = 0; rc == SQLITE_OK && i < count; i++) {
+		snprintf(sql, sizeof sql, "DELETE FROM job WHERE id = %" PRId64, gone[i]);
+		rc = run(p, sql);
+	}
+	return rc;
 }
 
 static int
-write_slice(struct projection *p, struct store *st, uint64_t now_real_ns, struct slice *s)
+write_slice(struct projection *p, struct store *st, struct slice *s)
 {
 	int rc = run(p, "BEGIN IMMEDIATE");
 
@@ -388,7 +418,7 @@ write_slice(struct projection *p, struct store *st, uint64_t now_real_ns, struct
 		sqlite3_reset(p->upto);
 	}
 	if (rc == SQLITE_OK && p->since_look + s->rows >= FORGET_EACH)
-		rc = forget(p, now_real_ns);
+		rc = forget(p, st);
 	if (rc == SQLITE_OK)
 		rc = run(p, "COMMIT");
 	if (rc != SQLITE_OK) {
@@ -429,18 +459,18 @@ stay_behind(struct projection *p, struct store *st, uint64_t now_mono_ns, int rc
 }
 
 void
-projection_sync(struct projection *p, struct store *st, uint64_t now_mono_ns, uint64_t now_real_ns,
-    struct projection_state *out)
+projection_sync(
+    struct projection *p, struct store *st, uint64_t now_mono_ns, struct projection_state *out)
 {
 	struct slice s = { .p = p };
 	int rc = SQLITE_OK;
 
-	if (p->db != NULL && is_gone(p))
+	if (p->db != NULL && (is_gone(p) || p->salvages != st->salvages))
 		close_it(p);
 	if (p->db == NULL)
 		rc = open_it(p, st);
 	if (rc == SQLITE_OK)
-		rc = write_slice(p, st, now_real_ns, &s);
+		rc = write_slice(p, st, &s);
 	if (rc != SQLITE_OK) {
 		stay_behind(p, st, now_mono_ns, rc);
 	} else {

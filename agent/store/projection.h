@@ -17,9 +17,8 @@
 
 struct projection;
 
-/* Nothing is opened yet. The limits are those of the store: it forgets what the store forgets. */
-MUST_CHECK enum err projection_new(
-    const char *dir, const struct store_limits *limits, struct projection **out);
+/* Nothing is opened yet. It forgets what the store has forgotten. */
+MUST_CHECK enum err projection_new(const char *dir, struct projection **out);
 void projection_free(struct projection *p);
 
 struct projection_state {
@@ -30,5 +29,5 @@ struct projection_state {
 	char problem[128];     /* why it is behind, "" when it is not */
 };
 /* Bring over what has changed, a slice at a time. */
-void projection_sync(struct projection *p, struct store *st, uint64_t now_mono_ns,
-    uint64_t now_real_ns, struct projection_state *out);
+void projection_sync(
+    struct projection *p, struct store *st, uint64_t now_mono_ns, struct projection_state *out);

@@ -37,7 +37,8 @@ struct sqlite_store {
 	char dir[512];
 	bool own_txn; /* begun by a single call outside a transaction */
 	bool damaged, suspect;
-	bool reader; /* of a file that no collector has open: changes nothing */
+	bool no_jobs; /* a file of the first version, which only a reader may meet */
+	bool reader;  /* of a file that no collector has open: changes nothing */
 	int wal_pages;
 	int64_t last_probe, last_raw, last_segment, last_chunk, last_job; /* highest ids given */
 	int64_t last_version;                                             /* of a job */

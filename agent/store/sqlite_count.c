@@ -129,6 +129,25 @@ load_destinations(struct sqlite_store *s)
 	return e == E_NOTFOUND ? E_OK : e;
 }
 
+/* Ids and versions only grow, also over a salvage that has lost the last of them. */
+static enum err
+load_jobs(struct sqlite_store *s)
+{
+	int64_t has = 0, job = 0, version = 0;
+	enum err e = sq_number(s, STMT_HAS_JOBS, &has);
+
+	s->no_jobs = has == 0;
+	if (e == E_OK && has != 0)
+		e = sq_number(s, STMT_LAST_JOB, &job);
+	if (e == E_OK && has != 0)
+		e = sq_number(s, STMT_LAST_VERSION, &version);
+	if (job > s->last_job)
+		s->last_job = job;
+	if (version > s->last_version)
+		s->last_version = version;
+	return e;
+}
+
 enum err
 sqlite_load(struct sqlite_store *s)
 {
@@ -145,9 +164,7 @@ sqlite_load(struct sqlite_store *s)
 	if (e == E_OK)
 		e = sq_number(s, STMT_LAST_CHUNK, &s->last_chunk);
 	if (e == E_OK)
-		e = sq_number(s, STMT_LAST_JOB, &s->last_job);
-	if (e == E_OK)
-		e = sq_number(s, STMT_LAST_VERSION, &s->last_version);
+		e = load_jobs(s);
 	return e;
 }
 

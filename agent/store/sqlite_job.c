@@ -78,9 +78,11 @@ enum err
 sqlite_job_get(struct store *st, int64_t id, struct job_row *out)
 {
 	struct sqlite_store *s = sqlite_of(st);
-	sqlite3_stmt *q = sq(s, STMT_JOB_GET);
+	sqlite3_stmt *q = s->no_jobs ? NULL : sq(s, STMT_JOB_GET);
 	enum err e;
 
+	if (s->no_jobs)
+		return E_NOTFOUND;
 	sqlite3_bind_int64(q, 1, id);
 	if ((e = sq_row(s, q)) != E_OK)
 		return e;
@@ -123,15 +125,20 @@ sqlite_jobs(struct store *st, const struct job_filter *f, job_fn fn, void *ctx)
 	const uint32_t open = 1u << JOB_QUEUED | 1u << JOB_RUNNING;
 	sqlite3_stmt *q;
 
+	if (s->no_jobs)
+		return E_OK;
 	if (f->prompt_id != NULL && f->prompt_begins) {
 		q = sq(s, STMT_JOB_BEGINS);
 		sqlite3_bind_text(q, 1, f->prompt_id, -1, SQLITE_STATIC);
 	} else if (f->prompt_id != NULL) {
 		q = sq(s, f->oldest_first ? STMT_JOB_PROMPT_UP : STMT_JOB_PROMPT_DOWN);
 		sqlite3_bind_text(q, 1, f->prompt_id, -1, SQLITE_STATIC);
-	} else if (f->probe != 0 && f->oldest_first && f->states != 0 && (f->states & ~open) == 0) {
-		q = sq(s, STMT_JOB_OPEN_UP);
-		sqlite3_bind_int64(q, 1, f->probe);
+	} else if (f->states != 0 && (f->states & ~open) == 0) {
+		q = sq(s, !f->oldest_first ? STMT_JOB_OPEN_DOWN
+			  : f->probe != 0  ? STMT_JOB_OPEN_UP
+					   : STMT_JOB_OPEN_ALL);
+		if (f->oldest_first && f->probe != 0)
+			sqlite3_bind_int64(q, 1, f->probe);
 	} else {
 		q = sq(s, f->oldest_first ? STMT_JOB_UP : STMT_JOB_DOWN);
 	}
@@ -142,8 +149,10 @@ enum err
 sqlite_jobs_changed(struct store *st, uint64_t after, uint32_t limit, job_fn fn, void *ctx)
 {
 	struct sqlite_store *s = sqlite_of(st);
-	sqlite3_stmt *q = sq(s, STMT_JOB_CHANGED);
+	sqlite3_stmt *q = s->no_jobs ? NULL : sq(s, STMT_JOB_CHANGED);
 
+	if (s->no_jobs)
+		return E_OK;
 	sqlite3_bind_int64(q, 1, (int64_t)after);
 	return walk(s, q, NULL, limit, fn, ctx);
 }
@@ -152,10 +161,12 @@ enum err
 sqlite_jobs_count(struct store *st, uint64_t count[JOB_STATES])
 {
 	struct sqlite_store *s = sqlite_of(st);
-	sqlite3_stmt *q = sq(s, STMT_JOB_COUNTS);
+	sqlite3_stmt *q = s->no_jobs ? NULL : sq(s, STMT_JOB_COUNTS);
 	int rc;
 
 	memset(count, 0, JOB_STATES * sizeof count[0]);
+	if (s->no_jobs)
+		return E_OK;
 	if (q == NULL)
 		return E_NOMEM;
 	while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
@@ -237,8 +248,9 @@ sqlite_notice_settle(
 enum err
 sqlite_notice_count(struct store *st, uint64_t *out)
 {
+	struct sqlite_store *s = sqlite_of(st);
 	int64_t n = 0;
-	enum err e = sq_number(sqlite_of(st), STMT_NOTICE_COUNT, &n);
+	enum err e = s->no_jobs ? E_OK : sq_number(s, STMT_NOTICE_COUNT, &n);
 
 	if (e == E_OK)
 		*out = (uint64_t)n;

@@ -47,10 +47,10 @@ CREATE VIEW recent AS SELECT
 FROM job ORDER BY id DESC;
 
 -- upto: the version of the buffer's journal that this file has reached; buffer:
--- which one; clean: it was closed in order.
+-- which one; boot: of the host, since nothing here waits for the disk.
 CREATE TABLE about(
 	upto INTEGER NOT NULL,
 	buffer INTEGER NOT NULL,
-	clean INTEGER NOT NULL
+	boot TEXT NOT NULL
 );
-INSERT INTO about VALUES(0, 0, 1);
+INSERT INTO about VALUES(0, 0, '');

@@ -62,7 +62,7 @@ static enum drain_answer
 finish(const struct listen *to, enum drain_task task, uint32_t max_ms)
 {
 	pid_t pid = drain_start(to, task, max_ms);
-	int status;
+	int status = 0;
 
 	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
 	return drain_answer(status);
