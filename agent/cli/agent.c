@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "agent/cli/cli.h"
 #include "agent/cli/offline.h"
 #include "agent/cli/unattended.h"
 #include "agent/control/control.h"
+#include "agent/health/judge.h"
 #include "agent/resubmit/resubmit.h"
 #include "agent/service/service.h"
 #include "schema/frame.h"
@@ -165,6 +167,8 @@ fill_options(const struct cli *c, struct service_options *o)
 	o->processor.rate_limit = (double)config_number(g, OPT_RATE_LIMIT);
 	o->processor.partial_after_ms = config_number(g, OPT_PARTIAL_AFTER);
 	o->processor.partial_spans = (uint32_t)config_number(g, OPT_PARTIAL_SPANS);
+	o->health.http_silent_ns = config_number(g, OPT_HTTP_SILENT) * NS_PER_MS;
+	o->health.no_progress_ns = config_number(g, OPT_NO_PROGRESS) * NS_PER_MS;
 	o->max_connections = (uint32_t)config_number(g, OPT_CONNECTIONS);
 	o->inbox_bytes = config_number(g, OPT_INBOX);
 	o->drain_ms = config_number(g, OPT_DRAIN);
@@ -209,6 +213,9 @@ verb_agent(struct cli *c)
 		return CLI_USAGE;
 	}
 	fill_options(c, &o);
+	if (health_policy_parse(config_string(c->config, OPT_HEALTH_RESTART), &o.health.restart) !=
+	    E_OK)
+		return CLI_USAGE; /* its value was checked when it was read */
 	o.store = strcmp(kind, "ram") == 0 ? SERVICE_STORE_RAM : SERVICE_STORE_SQLITE;
 	o.allow_uids = uids;
 	o.destinations = destinations;

@@ -223,6 +223,35 @@ examine_hooks(struct exam *x)
 	}
 }
 
+/* Of each ComfyUI that lives. */
+static void
+examine_health(struct exam *x)
+{
+	json_t *all = json_object_get(json_object_get(x->status, "health"), "processes"), *o;
+	size_t i;
+
+	json_array_foreach(all, i, o)
+	{
+		const char *state = json_string_value(json_object_get(o, "state"));
+		const char *why = json_string_value(json_object_get(o, "why"));
+		json_int_t pid = json_integer_value(json_object_get(o, "pid"));
+
+		if (state == NULL || why == NULL)
+			continue;
+		if (strcmp(state, "well") == 0)
+			station(
+			    x, FINE, "ComfyUI", "", "pid %" JSON_INTEGER_FORMAT " is well", pid);
+		else if (strcmp(state, "unknown") == 0 || strcmp(state, "starting") == 0 ||
+			 strcmp(state, "no_progress") == 0)
+			station(x, WORTH_KNOWING, "ComfyUI", "",
+			    "pid %" JSON_INTEGER_FORMAT " is %s: %s", pid, state, why);
+		else
+			station(x, BROKEN, "ComfyUI",
+			    "restart ComfyUI; under `comfymon run` COMFYMON_HEALTH_RESTART does it",
+			    "pid %" JSON_INTEGER_FORMAT " is %s: %s", pid, state, why);
+	}
+}
+
 static void
 examine_disk(struct exam *x)
 {
@@ -346,6 +375,7 @@ examine_all(struct exam *x)
 	if (answered) {
 		examine_probes(x);
 		examine_hooks(x);
+		examine_health(x);
 		examine_buffer(x);
 		examine_history(x);
 		json_array_foreach(json_object_get(x->status, "destinations"), i, d)

@@ -293,6 +293,33 @@ print_webhook(const struct page *p)
 	}
 }
 
+/* One line a ComfyUI: how it is, and since when. */
+static void
+print_health(const struct page *p)
+{
+	json_t *all = json_object_get(json_object_get(p->root, "health"), "processes"), *o;
+	size_t i;
+
+	json_array_foreach(all, i, o)
+	{
+		const char *state = text(o, "state"), *why = text(o, "why");
+		bool ill = strcmp(state, "well") != 0 && strcmp(state, "starting") != 0 &&
+			   strcmp(state, "unknown") != 0;
+		char ago[32], port[32] = "";
+		int used;
+
+		label(p, i == 0 ? "ComfyUI" : "");
+		used = fprintf(p->t.f, "pid %-7" PRIu64 " ", number(o, "pid"));
+		styled(p, ill ? "red" : strcmp(state, "well") == 0 ? "green" : "yellow", state);
+		if (number(o, "port") != 0)
+			snprintf(port, sizeof port, ", port %" PRIu64, number(o, "port"));
+		line(p, LABEL + used + (int)strlen(state), " for %s%s%s%s%s",
+		    term_ago((double)number(o, "since_s"), ago, sizeof ago), port,
+		    json_is_true(json_object_get(o, "restart_asked")) ? ", restart asked for" : "",
+		    why[0] != '\0' ? ": " : "", why);
+	}
+}
+
 static void
 print_head(const struct page *p)
 {
@@ -411,6 +438,7 @@ print_status(const struct page *p)
 	}
 	json_array_foreach(json_object_get(p->root, "supervisors"), i, o)
 	    print_supervisor(p, o, i == 0);
+	print_health(p);
 	print_buffer(p);
 }
 

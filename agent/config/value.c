@@ -14,6 +14,8 @@
 
 #define ADDRESS_MAX 512 /* with the NUL, as who takes them has room for */
 #define SECRET_MAX  256
+/* Of ComfyUI, that may cost a life: health_state_name(). */
+#define ILLNESSES "zombie http_silent no_progress cuda_poisoned"
 
 struct unit {
 	const char *name;
@@ -156,23 +158,48 @@ config_choices(enum option o)
 	}
 }
 
+static bool
+is_word(const char *list, const char *text, size_t n)
+{
+	for (const char *p = list; *p != '\0';) {
+		size_t m = strcspn(p, " ");
+
+		if (m == n && memcmp(p, text, n) == 0)
+			return true;
+		p += m + (p[m] == ' ');
+	}
+	return false;
+}
+
 /* One of the option's words, or any text where it has none. */
 static enum err
 word(enum option o, const char *text, char *why, size_t cap)
 {
-	const char *list = config_choices(o), *p = list;
-	size_t n = strlen(text);
+	const char *list = config_choices(o);
 
-	while (p != NULL && *p != '\0') {
-		size_t m = strcspn(p, " ");
-
-		if (m == n && memcmp(p, text, n) == 0)
-			return E_OK;
-		p += m + (p[m] == ' ');
-	}
-	if (list == NULL)
+	if (list == NULL || is_word(list, text, strlen(text)))
 		return E_OK;
 	snprintf(why, cap, "expected one of: %s; got \"%.60s\"", list, text);
+	return E_INVAL;
+}
+
+/* "none", or some of the words, separated by comma. */
+static enum err
+words(const char *list, const char *text, char *why, size_t cap)
+{
+	size_t n;
+
+	if (strcmp(text, "none") == 0)
+		return E_OK;
+	for (const char *p = text;; p += n + 1) {
+		n = strcspn(p, ",");
+		if (!is_word(list, p, n))
+			break;
+		if (p[n] == '\0')
+			return E_OK;
+	}
+	snprintf(
+	    why, cap, "expected none, or of: %s, separated by comma; got \"%.60s\"", list, text);
 	return E_INVAL;
 }
 
@@ -227,6 +254,8 @@ text_of(enum option o, const char *text, char *why, size_t cap)
 		return word(o, text, why, cap);
 	if (o == OPT_ALLOW_UIDS)
 		return user_ids(text, why, cap);
+	if (o == OPT_HEALTH_RESTART)
+		return words(ILLNESSES, text, why, cap);
 	if (o == OPT_WEBHOOK_URL)
 		return web_address(text, why, cap);
 	return word(o, text, why, cap);

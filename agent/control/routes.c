@@ -10,6 +10,7 @@
 #include "agent/core/json.h"
 
 #define QUERY_TIMEOUT_MS 10000u
+#define ALIVE_MS         2000u
 #define SEARCH_MS        2000u /* of the pipeline's time, for a list; then 206 */
 
 static int
@@ -44,6 +45,43 @@ get_status(const struct request *r, struct outbuf *out)
 		rv = view_status(s, out);
 	free(s);
 	return finish(out, rv, "");
+}
+
+static enum err
+run_nothing(void *ctx, struct store *st, struct processor *p)
+{
+	(void)ctx;
+	(void)st;
+	(void)p;
+	return E_OK;
+}
+
+/* The pipeline answers: whatever the agent does goes through it. */
+static int
+get_healthz(const struct request *r, struct outbuf *out)
+{
+	enum err rv = r->options->view.query(r->options->view.agent, run_nothing, NULL, ALIVE_MS);
+
+	if (rv != E_OK)
+		return refuse(out, 503, err_text(rv));
+	put_raw(out, "{}");
+	return 200;
+}
+
+static int
+get_readyz(const struct request *r, struct outbuf *out)
+{
+	struct status_health *h = calloc(1, sizeof *h);
+	enum err rv = E_NOMEM;
+	bool ready = false;
+
+	if (h != NULL) {
+		r->options->view.health(r->options->view.agent, h);
+		ready = h->ready;
+		rv = view_health(h, out);
+	}
+	free(h);
+	return rv != E_OK ? refuse(out, 503, err_text(rv)) : ready ? 200 : 503;
 }
 
 struct traces_query {
@@ -205,6 +243,8 @@ post_retry(const struct request *r, struct outbuf *out)
 
 static const struct route routes[] = {
 	{ "GET", "/status", false, get_status },
+	{ "GET", "/healthz", false, get_healthz },
+	{ "GET", "/readyz", false, get_readyz },
 	{ "GET", "/traces", false, get_traces },
 	{ "GET", "/trace/", true, get_trace },
 	{ "GET", "/jobs", false, get_jobs },

@@ -241,6 +241,52 @@ put_supervisor(struct outbuf *b, const struct supervised *s)
 	put_raw(b, "}");
 }
 
+static void
+put_process(struct outbuf *b, const struct status_process *p)
+{
+	put_raw(b, b->p[b->n - 1] == '[' ? "{" : ",{");
+	put_u64(b, "pid", p->pid);
+	put_str(b, "life", p->life);
+	put_str(b, "state", health_state_name(p->state));
+	put_str(b, "why", p->why);
+	put_u64(b, "since_s", p->since_s);
+	put_u64(b, "port", p->port);
+	put_u64(b, "answered_s", p->answered_s);
+	put_u64(b, "worker", p->worker);
+	put_bool(b, "worker_alive", p->worker_alive);
+	put_bool(b, "busy", p->busy);
+	put_str(b, "prompt_id", p->busy ? p->prompt_id : "");
+	put_u64(b, "quiet_s", p->quiet_s);
+	put_u64(b, "device_failures", p->device_failures);
+	put_bool(b, "restart_asked", p->restart_asked);
+	put_raw(b, "}");
+}
+
+enum err
+view_health(const struct status_health *h, struct outbuf *b)
+{
+	put_raw(b, "{");
+	put_bool(b, "ready", h->ready);
+	put_str(b, "why", h->why);
+	put_key(b, "processes");
+	put_raw(b, "[");
+	for (size_t i = 0; i < h->process_count && !b->failed; i++)
+		put_process(b, &h->processes[i]);
+	put_raw(b, "]");
+	put_u64(b, "unwatched", h->unwatched);
+	put_key(b, "ill");
+	put_raw(b, "{");
+	for (int s = HEALTH_WELL + 1; s < HEALTH_STATES; s++)
+		put_u64(b, health_state_name((enum health_state)s), h->ill[s]);
+	put_raw(b, "}");
+	put_u64(b, "restarts_asked", h->restarts_asked);
+	put_u64(b, "restarts_failed", h->restarts_failed);
+	put_u64(b, "looks", h->looks);
+	put_u64(b, "cpu_ns", h->cpu_ns);
+	put_raw(b, "}");
+	return b->failed ? E_NOMEM : E_OK;
+}
+
 enum err
 view_status(const struct status_snapshot *s, struct outbuf *b)
 {
@@ -291,6 +337,9 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 	for (size_t i = 0; i < s->supervisor_count && !b->failed; i++)
 		put_supervisor(b, &s->supervisors[i]);
 	put_raw(b, "]");
+	put_key(b, "health");
+	if (view_health(&s->health, b) != E_OK)
+		return E_NOMEM;
 	put_str(b, "run_dir", s->run_dir);
 	put_str(b, "data_dir", s->data_dir);
 	put_raw(b, "}");

@@ -23,6 +23,22 @@ destination_state_name(enum destination_state s)
 }
 
 const char *
+health_state_name(enum health_state s)
+{
+	static const char *const names[] = {
+		[HEALTH_UNKNOWN] = "unknown",
+		[HEALTH_STARTING] = "starting",
+		[HEALTH_WELL] = "well",
+		[HEALTH_NO_PROGRESS] = "no_progress",
+		[HEALTH_HTTP_SILENT] = "http_silent",
+		[HEALTH_CUDA_POISONED] = "cuda_poisoned",
+		[HEALTH_ZOMBIE] = "zombie",
+	};
+
+	return NAME(names, s);
+}
+
+const char *
 signal_name(enum signal s)
 {
 	static const char *const names[] = { "trace", "profile", "metric", "log" };

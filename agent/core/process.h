@@ -35,6 +35,9 @@ const char *span_seen_text(const struct span_seen *s, uint32_t id, uint32_t *n);
  * its probe's stream.  What segments bring back was seen by an earlier run. */
 typedef void (*processor_seen_fn)(void *ctx, const struct span_seen *s);
 
+/* The same of each that is open now, for who was not there when it came: after a restart. */
+void processor_open_jobs(struct processor *p, processor_seen_fn fn, void *ctx);
+
 /* Sampling rates of the Datadog agent, "service:x,env:y" -> rate. Owned by the processor. */
 struct processor_options {
 	const char *service, *env, *version, *hostname; /* the agent's own, fallback for identity */

@@ -23,6 +23,19 @@ enum agent_state {
 	AGENT_OFFLINE,  /* a destination cannot be reached or holds */
 	AGENT_DEGRADED, /* the store is volatile, failing or full */
 };
+/* How one ComfyUI is; the worst that holds, worst last. */
+enum health_state {
+	HEALTH_UNKNOWN,  /* its process cannot be looked at */
+	HEALTH_STARTING, /* HTTP has not answered yet */
+	HEALTH_WELL,
+	HEALTH_NO_PROGRESS,   /* the running job says nothing for too long */
+	HEALTH_HTTP_SILENT,   /* it lives and does not answer */
+	HEALTH_CUDA_POISONED, /* every job fails by an error of the device */
+	HEALTH_ZOMBIE,        /* the thread that runs jobs is dead, the process is not */
+	HEALTH_STATES,
+};
+/* "unknown" "starting" "well" "no_progress" "http_silent" "cuda_poisoned" "zombie". */
+const char *health_state_name(enum health_state s);
 /* "ok" "local" "offline" "degraded". */
 const char *agent_state_name(enum agent_state s);
 /* "ok" "unknown" "offline" "hold" "local". */
@@ -86,6 +99,38 @@ struct status_work {
 	bool paused;     /* intake waits: the store is full or failing */
 };
 
+#define STATUS_PROCESSES 16u
+
+struct status_process {
+	uint64_t pid;
+	uint8_t probe_id[FRAME_PROBE_ID_BYTES];
+	char life[64]; /* "" when nobody supervises it */
+	enum health_state state;
+	char why[200];
+	uint64_t since_s;    /* in this state */
+	uint16_t port;       /* of its HTTP, 0 not found */
+	uint64_t answered_s; /* age of the newest question that was answered; when port != 0 */
+	uint64_t worker;     /* thread id, 0 not known */
+	bool worker_alive;
+	bool busy; /* a job runs */
+	char prompt_id[65];
+	uint64_t quiet_s; /* since its last record */
+	uint32_t device_failures;
+	bool restart_asked;
+};
+
+/* What was observed of the ComfyUIs that live. */
+struct status_health {
+	bool ready;    /* one of them is up and takes jobs */
+	char why[240]; /* not */
+	struct status_process processes[STATUS_PROCESSES];
+	size_t process_count;
+	uint64_t unwatched;          /* beyond these */
+	uint64_t ill[HEALTH_STATES]; /* times that a state was entered, since the start */
+	uint64_t restarts_asked, restarts_failed;
+	uint64_t looks, cpu_ns; /* of the observer */
+};
+
 struct status_snapshot {
 	char version[32];
 	uint64_t pid, uptime_s;
@@ -108,6 +153,7 @@ struct status_snapshot {
 	struct status_rates rates;
 	struct supervised supervisors[STATUS_SUPERVISORS];
 	size_t supervisor_count;
+	struct status_health health;
 };
 
 /*
@@ -131,6 +177,8 @@ struct agent_view {
 	/* Run fn; its result, E_TIMEOUT (fn will not be called later) or E_STATE. */
 	enum err (*query)(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms);
 	enum err (*act)(void *agent, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
+	/* How the ComfyUIs are, without waiting for anybody. */
+	void (*health)(void *agent, struct status_health *out);
 	/* Try all destinations now. */
 	void (*retry_now)(void *agent);
 };

@@ -61,6 +61,33 @@ tell_seen(const struct processor *p, const struct probe *probe, enum span_kind k
 					     .strings = &probe->dict });
 }
 
+void
+processor_open_jobs(struct processor *p, processor_seen_fn fn, void *ctx)
+{
+	for (struct link *l = p->age.next; l != &p->age; l = l->next) {
+		const struct trace *t = trace_of_age(l);
+
+		for (uint32_t at = 0, n; at < t->used; at += n) {
+			struct span_seen seen = { .probe = t->probe->id,
+				.open = true,
+				.offset_ns = t->offset_ns,
+				.strings = &t->probe->dict };
+			struct wire_error err;
+			struct wire_span s;
+
+			n = wire_get32(t->buf + at + 8);
+			if (!trace_open_at(t, at) ||
+			    wire_span_get(t->buf + at + RECORD_HEADER_BYTES,
+				n - RECORD_HEADER_BYTES, &s, &err) != 0)
+				continue;
+			seen.span = &s;
+			seen.kind = dict_kind(&t->probe->dict, s.name);
+			if (seen.kind != SPAN_PLAIN)
+				fn(ctx, &seen);
+		}
+	}
+}
+
 static enum err
 feed_batch(struct processor *p, struct probe *probe, const struct wire_batch *b)
 {

@@ -128,6 +128,7 @@ store_hello(struct pipeline *p, struct pending *n)
 		return e;
 	if ((e = pipeline_probe_known(p, &row, &known)) != E_OK)
 		return e;
+	health_hello(p->health, known);
 	reply_with(n, known, STORED_OK);
 	log_info("probe_hello pid=%llu", (unsigned long long)h.pid);
 	return E_OK;

@@ -116,6 +116,7 @@ commit(struct pipeline *p)
 	p->transaction = false;
 	processor_commit(p->processor);
 	journal_commit(p->journal);
+	wellbeing_kept(p);
 	if (p->stored_count > 0)
 		fault_inside("commit/stored");
 	if (!fault_breaks("stored-before-commit"))
@@ -132,7 +133,7 @@ failed(struct pipeline *p, enum err e)
 	log_error("transaction_failed error=\"%s\"", err_text(e));
 	if (p->transaction)
 		p->store->ops->rollback(p->store);
-	p->transaction = false;
+	p->transaction = p->memo = false;
 	processor_abort(p->processor);
 	journal_abort(p->journal);
 	pipeline_forget_probes(p);
@@ -240,6 +241,8 @@ turn(struct pipeline *p)
 		e = run_step(p);
 	if (e == E_OK)
 		e = write_journal(p);
+	if (e == E_OK)
+		e = wellbeing_keep(p);
 
 	bool worked = p->transaction;
 
@@ -270,6 +273,7 @@ tell_gone(struct pipeline *p)
 		if (processor_probe_gone(p->processor, row.id) != E_OK)
 			log_warn("probe_gone_failed probe=%lld", (long long)row.id);
 		journal_gone(p->journal, row.id, row.probe_id, clock_real_ns());
+		health_gone(p->health, row.id);
 	}
 	p->gone = false;
 	if (p->told_gone != NULL)
@@ -345,6 +349,7 @@ note_quiet(struct pipeline *p)
 	}
 	quiet = rs.connections_now == 0 && p->pending_count == 0 && p->lease_mono_ns == 0 &&
 		p->notice_mono_ns == 0;
+	health_deaf(p->health, p->full || p->retry_mono_ns != 0 || p->backlog);
 	pthread_mutex_lock(&p->lock);
 	if (quiet && !p->quiet)
 		p->quiet_since_ns = clock_mono_ns();
@@ -481,6 +486,7 @@ pipeline_start(struct pipeline *p)
 	rings_scan(p);
 	p->gone = true;
 	rates_sample(p);
+	wellbeing_begin(p);
 	return thread_start(&p->thread, "pipeline", loop, p);
 }
 

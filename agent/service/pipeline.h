@@ -13,6 +13,7 @@
 #include "agent/core/salvage.h"
 #include "agent/core/status.h"
 #include "agent/core/webhook.h"
+#include "agent/health/health.h"
 #include "agent/journal/journal.h"
 #include "agent/store/projection.h"
 
@@ -55,6 +56,7 @@ struct pipeline {
 	struct processor *processor;
 	struct journal *journal;
 	struct projection *projection; /* NULL: none is made */
+	struct health *health;
 	struct receiver *receiver;
 	struct exporter *exporter; /* NULL: no destination, history is the end */
 	struct webhook *webhook;   /* NULL: nobody is told of jobs */
@@ -80,6 +82,7 @@ struct pipeline {
 	int64_t backlog_ids[PIPELINE_BACKLOG_ROWS]; /* fed, to be deleted */
 	size_t backlog_count;
 	int64_t backlog_after; /* highest raw id fed from the store */
+	bool memo;             /* what health knows is in this transaction */
 	bool backlog;          /* raw rows wait in the store: new batches queue behind them */
 	unsigned salvages;     /* of the store, as the processor knows it */
 	bool begin_again;      /* the processor is reset and restored before the next turn */
@@ -131,6 +134,9 @@ MUST_CHECK enum err pipeline_act(
     struct pipeline *p, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
 MUST_CHECK enum err pipeline_status(struct pipeline *p, struct status_snapshot *out);
 
+/* Of the processor, for those who follow the jobs (processor_seen_fn; ctx is the pipeline). */
+void pipeline_saw(void *ctx, const struct span_seen *s);
+
 /* ---- parts of a turn (intake.c, deliver.c, notices.c, rings.c) --------------------- */
 
 MUST_CHECK enum err pipeline_begin(struct pipeline *p); /* once a turn, when first needed */
@@ -170,6 +176,11 @@ void notices_forget(struct pipeline *p);
 /* Remember the counters now and then; what they say of the last minute (rates.c). */
 void rates_sample(struct pipeline *p);
 void rates_now(const struct pipeline *p, const struct store_stats *now, struct status_rates *out);
+
+/* The observer of health: who lives at the start, and what must outlive us (wellbeing.c). */
+void wellbeing_begin(struct pipeline *p);
+MUST_CHECK enum err wellbeing_keep(struct pipeline *p);
+void wellbeing_kept(struct pipeline *p); /* committed */
 
 /* Look at the run directory: salvage the dead, tell the processor who is gone. True: one of them
  * is left alone until its supervisor has spoken. */

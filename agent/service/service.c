@@ -19,6 +19,7 @@
 #include "agent/service/lock.h"
 #include "agent/service/pipeline.h"
 #include "agent/store/store.h"
+#include "agent/supervisor/order.h"
 
 #define INBOX_BYTES  (4u << 20)
 #define HANDSHAKE_MS 10000
@@ -37,7 +38,18 @@ struct service {
 static enum err
 view_status(void *agent, struct status_snapshot *out)
 {
-	return pipeline_status(&((struct service *)agent)->pipeline, out);
+	struct service *s = agent;
+	enum err e = pipeline_status(&s->pipeline, out);
+
+	if (e == E_OK)
+		health_status(s->pipeline.health, &out->health);
+	return e;
+}
+
+static void
+view_health(void *agent, struct status_health *out)
+{
+	health_status(((struct service *)agent)->pipeline.health, out);
 }
 
 static enum err
@@ -113,11 +125,37 @@ open_store(struct service *s)
 	return e;
 }
 
-/* Of the processor for the journal. */
-static void
-see(void *ctx, const struct span_seen *s)
+/* ---- for the observer of health: its thread calls ------------------------ */
+
+static enum err
+restart_life(void *ctx, const char *life, enum health_state why, const char *detail)
 {
-	journal_see(ctx, s);
+	static const enum order_why whys[HEALTH_STATES] = {
+		[HEALTH_ZOMBIE] = ORDER_ZOMBIE,
+		[HEALTH_HTTP_SILENT] = ORDER_HTTP_SILENT,
+		[HEALTH_NO_PROGRESS] = ORDER_NO_PROGRESS,
+		[HEALTH_CUDA_POISONED] = ORDER_CUDA_POISONED,
+	};
+	const struct service *s = ctx;
+
+	return order_give(s->o->run_dir, life, whys[why], detail);
+}
+
+static bool
+is_connected(void *ctx, const uint8_t probe_id[FRAME_PROBE_ID_BYTES])
+{
+	return receiver_has_probe(((struct service *)ctx)->pipeline.receiver, probe_id);
+}
+
+static enum err
+open_health(struct service *s)
+{
+	struct health_options o = s->o->health;
+
+	o.ctx = s;
+	o.restart_fn = restart_life;
+	o.connected = is_connected;
+	return health_new(&o, &s->pipeline.health);
 }
 
 static enum err
@@ -166,8 +204,10 @@ open_rooms(struct service *s)
 	if ((e = journal_new(&jo, &p->journal)) != E_OK ||
 	    (e = projection_new(o->data_dir, &p->projection)) != E_OK)
 		return e;
-	po.seen = see;
-	po.seen_ctx = p->journal;
+	if ((e = open_health(s)) != E_OK)
+		return e;
+	po.seen = pipeline_saw;
+	po.seen_ctx = p;
 	if ((e = processor_new(&po, &p->processor)) != E_OK)
 		return e;
 	if ((e = receiver_new(&r, pipeline_wake, p, &p->receiver)) != E_OK)
@@ -187,7 +227,9 @@ open_rooms(struct service *s)
 	if ((e = pipeline_start(p)) != E_OK)
 		return e;
 	s->pipeline_started = true;
-	return receiver_start(p->receiver);
+	if ((e = receiver_start(p->receiver)) != E_OK)
+		return e;
+	return health_start(p->health);
 }
 
 static uint64_t
@@ -216,6 +258,7 @@ close_rooms(struct service *s)
 		webhook_stop(p->webhook, left_ms(until) / 4);
 		pipeline_stop(p);
 	}
+	health_free(p->health); /* its thread asks the receiver */
 	receiver_free(p->receiver);
 	exporter_free(p->exporter);
 	webhook_free(p->webhook);
@@ -267,6 +310,7 @@ service_run(const struct service_options *o, struct service_holder *holder)
 		.status = view_status,
 		.query = view_query,
 		.act = view_act,
+		.health = view_health,
 		.retry_now = view_retry_now };
 	uint64_t began = clock_mono_ns();
 	sigset_t set;

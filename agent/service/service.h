@@ -7,6 +7,7 @@
 
 #include "agent/core/status.h"
 #include "agent/core/webhook.h"
+#include "agent/health/health.h"
 
 enum service_store { SERVICE_STORE_SQLITE, SERVICE_STORE_RAM };
 
@@ -25,7 +26,8 @@ struct service_options {
 	size_t destination_count;
 	struct webhook_options webhook;
 	struct processor_options processor;
-	const uint32_t *allow_uids; /* besides our own and root */
+	struct health_options health; /* callbacks are filled in by the service */
+	const uint32_t *allow_uids;   /* besides our own and root */
 	size_t allow_uid_count;
 	uint32_t max_connections; /* 0: 64 */
 	size_t inbox_bytes;       /* 0: 4 MiB */

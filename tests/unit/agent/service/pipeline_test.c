@@ -122,6 +122,14 @@ processor_hooks(const struct processor *p, int64_t probe, struct processor_hooks
 	return false;
 }
 
+void
+processor_open_jobs(struct processor *p, processor_seen_fn fn, void *ctx)
+{
+	(void)p;
+	(void)fn;
+	(void)ctx;
+}
+
 /* The journal asks; this processor tells it of no records. */
 const char *
 span_seen_text(const struct span_seen *s, uint32_t id, uint32_t *n)
@@ -205,6 +213,7 @@ begin(void)
 	struct store_open_report report;
 	struct store_limits limits = { 0 };
 	struct journal_options jo = { .store = NULL };
+	struct health_options ho = { .look_ns = 0 }; /* its thread does not run */
 	struct receiver_options r = {
 		.run_dir = dir, .handshake_ms = 5000, .max_connections = 4, .inbox_bytes = 1 << 22
 	};
@@ -220,7 +229,7 @@ begin(void)
 	if (store_sqlite_open(dir, &limits, &p->store, &report) != E_OK)
 		return false;
 	jo.store = p->store;
-	return journal_new(&jo, &p->journal) == E_OK &&
+	return journal_new(&jo, &p->journal) == E_OK && health_new(&ho, &p->health) == E_OK &&
 	       receiver_new(&r, pipeline_wake, p, &p->receiver) == E_OK &&
 	       pipeline_init(p) == E_OK && pipeline_start(p) == E_OK &&
 	       receiver_start(p->receiver) == E_OK;
@@ -233,6 +242,7 @@ end(void)
 	receiver_free(p->receiver);
 	pipeline_fini(p);
 	journal_free(p->journal);
+	health_free(p->health);
 	p->store->ops->close(p->store);
 	free(p);
 }
