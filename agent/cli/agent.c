@@ -152,6 +152,7 @@ fill_options(const struct cli *c, struct service_options *o)
 	o->limits.cap_age_s = config_number(g, OPT_STORE_AGE) / 1000;
 	o->limits.history_bytes = config_number(g, OPT_HISTORY_CAP);
 	o->limits.history_age_s = config_number(g, OPT_HISTORY_AGE) / 1000;
+	o->nvml = strcmp(config_string(g, OPT_NVML), "none") == 0 ? "" : config_string(g, OPT_NVML);
 	o->limits.jobs_max = config_number(g, OPT_STORE_JOBS);
 	o->limits.jobs_age_s = config_number(g, OPT_STORE_JOBS_AGE) / 1000;
 	o->limits.free_floor_bytes = config_number(g, OPT_STORE_FREE);

@@ -82,6 +82,7 @@ int verb_death(struct cli *c);
 int verb_status(struct cli *c);
 int verb_traces(struct cli *c);
 int verb_trace(struct cli *c);
+int verb_memory(struct cli *c);
 int verb_jobs(struct cli *c);
 int verb_job(struct cli *c);
 int verb_doctor(struct cli *c);

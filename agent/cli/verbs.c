@@ -58,6 +58,12 @@ const struct verb verb_table[] = {
 	    "ID is the id that ComfyUI gave its prompt, the beginning of one, or the number that "
 	    "jobs shows. Of several jobs under one prompt id it is the newest.",
 	    verb_job },
+	{ "memory", NULL, "t", "memory of ComfyUI over time, with the jobs under it",
+	    "For each ComfyUI, and each device that says so, the highest of each part of the time "
+	    "(--since, an hour by default), and under it the jobs that ran, with their peak. "
+	    "Sampled each second, ten times a second while a job runs, kept for a day in ever "
+	    "coarser steps. Needs a running agent.",
+	    verb_memory },
 	{ "doctor", NULL, "C", "walk from the node to Datadog and say what is wrong",
 	    "It looks at the node (with --comfyui), its extension for ComfyUI's Python, the "
 	    "switches, the run directory, the agent, the probes, the buffer and its disk, each "

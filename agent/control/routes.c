@@ -241,12 +241,31 @@ post_retry(const struct request *r, struct outbuf *out)
 	return 202;
 }
 
+static int
+get_memory(const struct request *r, struct outbuf *out)
+{
+	struct memory_query q = { .points = 120 };
+	uint64_t points = q.points, pss = 0;
+
+	if (!take_number(r->query(r, "since_ns"), &q.since_real_ns))
+		return refuse(out, 400, "since_ns: expected a whole number");
+	if (!take_number(r->query(r, "points"), &points) || points < 1 ||
+	    points > MEMORY_POINTS_MAX)
+		return refuse(out, 400, "points: expected 1 to 5000");
+	if (!take_number(r->query(r, "pss"), &pss))
+		return refuse(out, 400, "pss: expected 0 or 1");
+	q.points = (uint32_t)points;
+	q.pss = pss != 0;
+	return finish(out, r->options->view.memory(r->options->view.agent, &q, out), "no memory");
+}
+
 static const struct route routes[] = {
 	{ "GET", "/status", false, get_status },
 	{ "GET", "/healthz", false, get_healthz },
 	{ "GET", "/readyz", false, get_readyz },
 	{ "GET", "/traces", false, get_traces },
 	{ "GET", "/trace/", true, get_trace },
+	{ "GET", "/memory", false, get_memory },
 	{ "GET", "/jobs", false, get_jobs },
 	{ "GET", "/job/", true, get_job },
 	{ "POST", "/retry", false, post_retry },

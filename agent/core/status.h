@@ -167,6 +167,7 @@ typedef enum err (*agent_query_fn)(void *ctx, struct store *st, struct processor
  * written by the transaction that follows.
  */
 struct journal;
+struct outbuf;
 typedef enum err (*agent_journal_fn)(void *ctx, struct store *st, struct journal *j);
 
 /* The running agent as other rooms see it: any thread, each call waits for the pipeline. */
@@ -176,6 +177,8 @@ struct agent_view {
 	enum err (*status)(void *agent, struct status_snapshot *out);
 	/* Run fn; its result, E_TIMEOUT (fn will not be called later) or E_STATE. */
 	enum err (*query)(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms);
+	/* Memory over time, one JSON object; waits for nobody. */
+	enum err (*memory)(void *agent, const struct memory_query *q, struct outbuf *out);
 	enum err (*act)(void *agent, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
 	/* How the ComfyUIs are, without waiting for anybody. */
 	void (*health)(void *agent, struct status_health *out);

@@ -130,6 +130,8 @@ store_hello(struct pipeline *p, struct pending *n)
 		return e;
 	health_hello(p->health, known);
 	reply_with(n, known, STORED_OK);
+	if (p->memory != NULL && h.pid != 0)
+		memory_follow(p->memory, h.pid, h.start_ticks);
 	log_info("probe_hello pid=%llu", (unsigned long long)h.pid);
 	return E_OK;
 }

@@ -15,6 +15,7 @@
 #include "agent/core/webhook.h"
 #include "agent/health/health.h"
 #include "agent/journal/journal.h"
+#include "agent/memory/memory.h"
 #include "agent/store/projection.h"
 
 #define PIPELINE_GROUP_BYTES  (1u << 20) /* of batches in one transaction */
@@ -55,6 +56,7 @@ struct pipeline {
 	struct store *store;
 	struct processor *processor;
 	struct journal *journal;
+	struct memory *memory;         /* NULL: nobody samples */
 	struct projection *projection; /* NULL: none is made */
 	struct health *health;
 	struct receiver *receiver;

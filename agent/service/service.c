@@ -32,6 +32,7 @@ struct service {
 	int data_lock, run_lock;
 	struct destination_options destinations[STATUS_DESTINATIONS];
 	struct pipeline pipeline;
+	struct memory_watch watch;
 	bool pipeline_started, ready;
 };
 
@@ -56,6 +57,12 @@ static enum err
 view_query(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms)
 {
 	return pipeline_query(&((struct service *)agent)->pipeline, fn, ctx, timeout_ms);
+}
+
+static enum err
+view_memory(void *agent, const struct memory_query *q, struct outbuf *out)
+{
+	return memory_view(((struct service *)agent)->pipeline.memory, q, out);
 }
 
 static enum err
@@ -184,6 +191,7 @@ open_rooms(struct service *s)
 		.handshake_ms = HANDSHAKE_MS,
 		.max_connections = o->max_connections,
 		.inbox_bytes = o->inbox_bytes != 0 ? o->inbox_bytes : INBOX_BYTES };
+	const struct memory_options mo = { .data_dir = o->data_dir, .nvml = o->nvml };
 	struct processor_options po = o->processor;
 	struct journal_options jo = {
 		.death = deaths_ask, .death_ctx = p, .notices = o->webhook.url[0] != '\0'
@@ -206,13 +214,17 @@ open_rooms(struct service *s)
 		return e;
 	if ((e = open_health(s)) != E_OK)
 		return e;
+	if ((e = memory_new(&mo, &p->memory)) != E_OK)
+		return e;
+	s->watch = (struct memory_watch){ p->memory, memory_job, memory_peak };
+	po.memory = &s->watch;
 	po.seen = pipeline_saw;
 	po.seen_ctx = p;
 	if ((e = processor_new(&po, &p->processor)) != E_OK)
 		return e;
 	if ((e = receiver_new(&r, pipeline_wake, p, &p->receiver)) != E_OK)
 		return e;
-	if ((e = pipeline_init(p)) != E_OK)
+	if ((e = memory_start(p->memory)) != E_OK || (e = pipeline_init(p)) != E_OK)
 		return e;
 	if (p->destination_count > 0) {
 		e = exporter_new(
@@ -267,6 +279,7 @@ close_rooms(struct service *s)
 	processor_free(p->processor);
 	journal_free(p->journal);
 	projection_free(p->projection);
+	memory_free(p->memory);
 	if (p->store != NULL)
 		p->store->ops->close(p->store);
 	if (s->run_lock >= 0)
@@ -311,6 +324,7 @@ service_run(const struct service_options *o, struct service_holder *holder)
 		.query = view_query,
 		.act = view_act,
 		.health = view_health,
+		.memory = view_memory,
 		.retry_now = view_retry_now };
 	uint64_t began = clock_mono_ns();
 	sigset_t set;
