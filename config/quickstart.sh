@@ -64,6 +64,8 @@ step "the trace of that job"
 "$program" trace "$("$program" job --json "$job" | sed -n 's/.*"trace_id":"\([0-9a-f]*\)".*/\1/p')"
 step "comfymon jobs"
 "$program" jobs
+step "comfymon memory"
+"$program" memory
 step "comfymon status"
 "$program" status
 

@@ -43,6 +43,9 @@ class Quickstart(unittest.TestCase):
         self.assertIn("unfinished: killed.oom", died)
         jobs = next(part for part in parts if part.startswith("comfymon jobs"))
         self.assertEqual(re.findall(r" (succeeded|failed) ", jobs), ["succeeded", "failed", "failed", "succeeded"])
+        memory = next(part for part in parts if part.startswith("comfymon memory"))
+        self.assertRegex(memory, r"ComfyUI \d+ .*peak \d")
+        self.assertEqual(len(re.findall(r"job \d+ (?:succeeded|failed), peak", memory)), 4)
         status = next(part for part in parts if part.startswith("comfymon status"))
         self.assertIn("0 queued + 0 in flight + 0 dropped + 0 rejected: holds", status)
         last = done.stdout.rstrip().splitlines()[-2:]
