@@ -287,6 +287,50 @@ view_health(const struct status_health *h, struct outbuf *b)
 	return b->failed ? E_NOMEM : E_OK;
 }
 
+static void
+put_memory(struct outbuf *b, const struct memory_now *m)
+{
+	put_key(b, "memory");
+	put_raw(b, "{");
+	put_u64(b, "host_total_bytes", m->host_total_bytes);
+	put_u64(b, "host_available_bytes", m->host_available_bytes);
+	put_key(b, "processes");
+	put_raw(b, "[");
+	for (size_t i = 0; i < m->process_count; i++) {
+		const struct memory_process_now *p = &m->processes[i];
+
+		put_raw(b, i == 0 ? "{" : ",{");
+		put_u64(b, "pid", p->pid);
+		put_u64(b, "rss_bytes", p->rss_bytes);
+		put_u64(b, "peak_bytes", p->peak_bytes);
+		put_u64(b, "swap_bytes", p->swap_bytes);
+		put_u64(b, "gpu_bytes", p->gpu_bytes);
+		put_u64(b, "group_bytes", p->group_bytes);
+		put_u64(b, "limit_bytes", p->group_limit_bytes);
+		put_raw(b, "}");
+	}
+	put_raw(b, "]");
+	put_key(b, "gpus");
+	put_raw(b, "[");
+	for (size_t i = 0; i < m->gpu_count; i++) {
+		const struct memory_gpu_now *g = &m->gpus[i];
+
+		put_raw(b, i == 0 ? "{" : ",{");
+		put_u64(b, "index", i);
+		put_str(b, "name", g->name);
+		put_bool(b, "answers", g->answers);
+		put_u64(b, "used_bytes", g->used_bytes);
+		put_u64(b, "total_bytes", g->total_bytes);
+		put_raw(b, "}");
+	}
+	put_raw(b, "]");
+	put_str(b, "gpu_problem", m->gpu_problem);
+	put_u64(b, "samples", m->samples);
+	put_u64(b, "cpu_ns", m->cpu_ns);
+	put_u64(b, "not_followed", m->not_followed);
+	put_raw(b, "}");
+}
+
 enum err
 view_status(const struct status_snapshot *s, struct outbuf *b)
 {
@@ -337,6 +381,7 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 	for (size_t i = 0; i < s->supervisor_count && !b->failed; i++)
 		put_supervisor(b, &s->supervisors[i]);
 	put_raw(b, "]");
+	put_memory(b, &s->memory);
 	put_key(b, "health");
 	if (view_health(&s->health, b) != E_OK)
 		return E_NOMEM;

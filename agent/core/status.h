@@ -154,6 +154,7 @@ struct status_snapshot {
 	struct supervised supervisors[STATUS_SUPERVISORS];
 	size_t supervisor_count;
 	struct status_health health;
+	struct memory_now memory;
 };
 
 /*

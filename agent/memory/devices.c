@@ -43,7 +43,8 @@ share_out(struct memory *m, const struct gpu *g, unsigned index)
 		for (unsigned i = 0; i < MEMORY_PROCESSES; i++) {
 			struct slot *s = &m->slots[i];
 
-			if (s->state != SLOT_LIVING || s->pid != g->holders[h].pid)
+			if ((s->state != SLOT_LIVING && s->state != SLOT_NEW) ||
+			    s->pid != g->holders[h].pid)
 				continue;
 			s->devices |= 1u << index;
 			s->gpu_bytes += g->holders[h].bytes;

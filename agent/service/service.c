@@ -44,6 +44,8 @@ view_status(void *agent, struct status_snapshot *out)
 
 	if (e == E_OK)
 		health_status(s->pipeline.health, &out->health);
+	if (e == E_OK)
+		memory_now(s->pipeline.memory, &out->memory);
 	return e;
 }
 
