@@ -50,6 +50,7 @@ def _refused(name: str) -> Callable[[ComfyUI], None]:
 def _interrupted(comfy: ComfyUI) -> None:
     prompt_id = comfy.submit(workflow("hang_short"), client_id=comfy.client_id)
     comfy.wait_running(prompt_id)
+    time.sleep(0.3)     # taken by the worker is not yet inside of the node that sleeps
     comfy.interrupt()
     comfy.wait(prompt_id)
 
