@@ -31,7 +31,7 @@ struct service_options {
 	size_t allow_uid_count;
 	uint32_t max_connections; /* 0: 64 */
 	size_t inbox_bytes;       /* 0: 4 MiB */
-	const char *nvml;         /* NVIDIA's library; NULL: by its usual name, "": none */
+	const char *nvml;         /* NVIDIA's library; NULL or "": none */
 	uint64_t drain_ms;        /* after SIGTERM; 0: 5 s */
 	bool autostarted;         /* ends linger_ms after the last probe has gone */
 	uint64_t linger_ms;       /* 0: 5 min */
