@@ -78,11 +78,11 @@ find(void *library, const char *symbol, void *field, size_t n)
 static bool
 find_all(struct nvml *n)
 {
-	bool needed = FIND(n, init, "nvmlInit_v2") & FIND(n, shutdown, "nvmlShutdown") &
-		      FIND(n, count, "nvmlDeviceGetCount_v2") &
+	bool needed = FIND(n, init, "nvmlInit_v2") && FIND(n, shutdown, "nvmlShutdown") &&
+		      FIND(n, count, "nvmlDeviceGetCount_v2") &&
 		      FIND(n, handle, "nvmlDeviceGetHandleByIndex_v2");
-	bool memory = FIND(n, memory_2, "nvmlDeviceGetMemoryInfo_v2") |
-		      FIND(n, memory, "nvmlDeviceGetMemoryInfo");
+	bool newer = FIND(n, memory_2, "nvmlDeviceGetMemoryInfo_v2");
+	bool older = FIND(n, memory, "nvmlDeviceGetMemoryInfo");
 
 	(void)FIND(n, error_text, "nvmlErrorString");
 	(void)FIND(n, name, "nvmlDeviceGetName");
@@ -96,7 +96,7 @@ find_all(struct nvml *n)
 	if (!FIND(n, graphics, "nvmlDeviceGetGraphicsRunningProcesses_v3") &&
 	    !FIND(n, graphics, "nvmlDeviceGetGraphicsRunningProcesses_v2"))
 		n->graphics_is_old = FIND(n, graphics, "nvmlDeviceGetGraphicsRunningProcesses");
-	return needed && memory;
+	return needed && (newer || older);
 }
 
 static void
