@@ -164,6 +164,9 @@ class HookReceiver:
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
         body = read(int(headers.get("content-length", "0")))
+        if not first.startswith(b"POST "):  # the agent looks which server of a probe's process is ComfyUI
+            conn.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return True
         with self._lock:
             reply = self._special.get(json.loads(body)["prompt_id"]) if self._special else None
             if reply is None:
