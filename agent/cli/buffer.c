@@ -107,7 +107,7 @@ asked(const char *dir, const char *run)
 
 /* All that agent and probe make there; whatever else is in a folder that was named is not ours. */
 static const char *const data_files[] = { STORE_FILE_NAME "*", PROJECTION_FILE_NAME "*", EXITS_FILE,
-	EXITS_FILE ".*", "lock", "ballast", NULL };
+	EXITS_FILE ".*", "memory", "memory.*", "lock", "ballast", NULL };
 static const char *const death_files[] = { "*.json", NULL };
 static const char *const run_files[] = { "lock", RUN_SOCKET_NAME, RUN_CONTROL_NAME,
 	RUN_RING_PREFIX "*" RUN_RING_SUFFIX, "new-*.tmp", "agent.log", "order-*", "session-*",
