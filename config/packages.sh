@@ -3,7 +3,7 @@
 # the tests need. Does nothing (and needs no root) when all are there.
 set -eu
 
-build="gcc libc6-dev cmake ninja-build pkg-config libnng-dev libsqlite3-dev libcurl4-openssl-dev libssl-dev
+build="gcc libc6-dev cmake ninja-build pkg-config libnng-dev libsqlite3-dev libcurl4-openssl-dev nettle-dev
 libjansson-dev libmicrohttpd-dev python3 python3-dev python3-aiohttp"
 tests="ccache clang clang-format cppcheck mandoc shellcheck libclang-rt-14-dev universal-ctags strace iproute2 openssl git python3-venv"
 

@@ -4,33 +4,23 @@
 #include "agent/exporter/signature.h"
 
 #include <inttypes.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <nettle/hmac.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum err
+void
 signature_make(const char *secret, uint64_t timestamp_s, const void *body, size_t body_bytes,
     char out[SIGNATURE_HEX_BYTES])
 {
-	unsigned char md[EVP_MAX_MD_SIZE];
-	unsigned int md_bytes = 0;
+	struct hmac_sha256_ctx mac;
+	uint8_t digest[SHA256_DIGEST_SIZE];
 	char head[24];
-	int n = snprintf(head, sizeof head, "%" PRIu64 ".", timestamp_s);
-	unsigned char *text = malloc((size_t)n + body_bytes);
-	bool made;
+	int head_bytes = snprintf(head, sizeof head, "%" PRIu64 ".", timestamp_s);
 
-	if (text == NULL)
-		return E_NOMEM;
-	memcpy(text, head, (size_t)n);
-	memcpy(text + n, body, body_bytes);
-	made = HMAC(EVP_sha256(), secret, (int)strlen(secret), text, (size_t)n + body_bytes, md,
-		   &md_bytes) != NULL;
-	free(text);
-	if (!made || 2 * md_bytes + 1 != SIGNATURE_HEX_BYTES)
-		return E_NOMEM;
-	for (unsigned int i = 0; i < md_bytes; i++)
-		snprintf(out + 2 * i, 3, "%02x", md[i]);
-	return E_OK;
+	hmac_sha256_set_key(&mac, strlen(secret), (const uint8_t *)secret);
+	hmac_sha256_update(&mac, (size_t)head_bytes, (const uint8_t *)head);
+	hmac_sha256_update(&mac, body_bytes, body);
+	hmac_sha256_digest(&mac, sizeof digest, digest);
+	for (size_t i = 0; i < sizeof digest; i++)
+		snprintf(out + 2 * i, 3, "%02x", digest[i]);
 }

@@ -19,7 +19,7 @@ SKIPPED = 77
 TOP = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "agent", "probe", "schema", "config", "tests"}
 SYSTEM = re.compile(r'^\s*#\s*include\s*<([^>]+)>', re.M)
 OURS = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
-THIRD_PARTY = re.compile(r"^(nng/|sqlite3\.h|curl/|jansson\.h|microhttpd\.h|openssl/|msgpack|zstd|zlib|Python\.h|structmember\.h)")
+THIRD_PARTY = re.compile(r"^(nng/|sqlite3\.h|curl/|jansson\.h|microhttpd\.h|nettle/|msgpack|zstd|zlib|Python\.h|structmember\.h)")
 
 
 def tracked(*patterns: str) -> list[Path]:

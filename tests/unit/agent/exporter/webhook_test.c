@@ -85,7 +85,7 @@ TEST(signs_as_anybody_can_check)
 	char mac[SIGNATURE_HEX_BYTES];
 
 	/* hmac.new(b"Jefe", b'1700000000.{"a":1}', "sha256").hexdigest() of Python */
-	CHECK_EQ(signature_make("Jefe", 1700000000, "{\"a\":1}", 7, mac), E_OK);
+	signature_make("Jefe", 1700000000, "{\"a\":1}", 7, mac);
 	CHECK_STR(mac, "fa5f6481efc59da48b19c9dc10196c9953e5651f8304b3a318b6b87d70272e0a");
 }
 
@@ -116,7 +116,7 @@ TEST(tells_the_body_with_key_time_and_signature)
 	REQUIRE(header(f.request, "Comfymon-Timestamp", value, sizeof value));
 	at = strtoull(value, NULL, 10);
 	CHECK(at + 5 > (uint64_t)time(NULL) && at < (uint64_t)time(NULL) + 5);
-	CHECK_EQ(signature_make(SECRET, at, BODY, strlen(BODY), mac), E_OK);
+	signature_make(SECRET, at, BODY, strlen(BODY), mac);
 	snprintf(want, sizeof want, "t=%llu,v1=%s", (unsigned long long)at, mac);
 	CHECK(header(f.request, "Comfymon-Signature", value, sizeof value));
 	CHECK_STR(value, want);
