@@ -329,6 +329,51 @@ watch_stalls(struct exporter *e, int wait_ms)
 	return wait_ms;
 }
 
+/* Nothing will be sent by this process: what it took and takes stays queued in the store. */
+static void
+give_up(struct exporter *e, const char *why)
+{
+	log_error("libcurl_not_loaded error=\"%s\" text=\"nothing is sent: mend it, then restart "
+		  "the agent\"",
+	    why);
+	(void)pthread_mutex_lock(&e->lock);
+	for (size_t i = 0; i < e->count; i++) {
+		e->lines[i].status.state = DEST_OFFLINE;
+		snprintf(e->lines[i].status.last_error, sizeof e->lines[i].status.last_error,
+		    "%.150s", why);
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+}
+
+/* Sleep until there is something to send, then have libcurl. False: there will be no sending. */
+static bool
+await_first(struct exporter *e)
+{
+	const char *why;
+	CURLM *multi;
+	bool stop;
+	enum err rv;
+
+	(void)waker_wait(&e->first, WAKER_FOREVER);
+	(void)pthread_mutex_lock(&e->lock);
+	stop = e->stop;
+	(void)pthread_mutex_unlock(&e->lock);
+	if (stop)
+		return false;
+	rv = libcurl_open(&why);
+	multi = rv == E_OK ? curl_multi_init() : NULL;
+	for (size_t i = 0; i < e->count && rv == E_OK; i++)
+		if (e->lines[i].options.kind == DEST_DATADOG_AGENT)
+			rv = http_init(&e->lines[i]);
+	(void)pthread_mutex_lock(&e->lock);
+	e->multi = multi;
+	(void)pthread_mutex_unlock(&e->lock);
+	if (rv == E_OK && multi != NULL)
+		return true;
+	give_up(e, why[0] != '\0' ? why : err_text(E_NOMEM));
+	return false;
+}
+
 static void
 run(void *arg)
 {
@@ -337,6 +382,8 @@ run(void *arg)
 	bool ready[LINES_MAX], stopping;
 	int running = 0;
 
+	if (!await_first(e))
+		return;
 	while (collect(e, ready, &stopping)) {
 		for (size_t i = 0; i < e->count; i++)
 			if (ready[i])
@@ -360,11 +407,7 @@ line_new(struct line *l, const struct destination_options *d)
 	l->fresh_next = true;
 	l->chunk_limit = EXPORT_CHUNKS_MAX;
 	l->expansion = EXPANSION_DEF;
-	enum err rv = spanview_new(&l->view);
-
-	if (rv == E_OK && d->kind == DEST_DATADOG_AGENT)
-		rv = http_init(l);
-	return rv;
+	return spanview_new(&l->view);
 }
 
 enum err
@@ -376,23 +419,19 @@ exporter_new(const struct destination_options *d, size_t n, exporter_wake_fn wak
 
 	if (n > LINES_MAX)
 		return E_INVAL;
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return E_NOMEM;
 	e = calloc(1, sizeof *e);
 	if (e == NULL)
 		return E_NOMEM;
 	(void)pthread_mutex_init(&e->lock, NULL);
+	waker_init(&e->first);
 	e->wake = wake;
 	e->ctx = ctx;
 	e->random = clock_real_ns() ^ clock_mono_ns();
-	e->multi = curl_multi_init();
 	e->network = netwatch_open();
 	for (size_t i = 0; i < n && rv == E_OK; i++) {
 		e->count = i + 1;
 		rv = line_new(&e->lines[i], &d[i]);
 	}
-	if (rv == E_OK && e->multi == NULL)
-		rv = E_NOMEM;
 	if (rv != E_OK) {
 		exporter_free(e);
 		return rv;
@@ -407,11 +446,19 @@ exporter_start(struct exporter *e)
 	return thread_start(&e->thread, "exporter", run, e);
 }
 
-/* It writes to a socket of its own, which may fail: then the thread would sleep on. */
+/* libcurl writes to a socket of its own, which may fail: then the thread would sleep on. */
 static void
 rouse(struct exporter *e)
 {
-	for (int tries = 0; curl_multi_wakeup(e->multi) != CURLM_OK && tries < WAKE_TRIES; tries++)
+	CURLM *multi;
+
+	(void)pthread_mutex_lock(&e->lock);
+	multi = e->multi;
+	(void)pthread_mutex_unlock(&e->lock);
+	waker_wake(&e->first);
+	if (multi == NULL)
+		return;
+	for (int tries = 0; curl_multi_wakeup(multi) != CURLM_OK && tries < WAKE_TRIES; tries++)
 		(void)sched_yield();
 }
 
@@ -438,7 +485,8 @@ exporter_free(struct exporter *e)
 	for (size_t i = 0; i < e->count; i++) {
 		struct line *l = &e->lines[i];
 
-		http_fini(l, e->multi);
+		if (e->multi != NULL)
+			http_fini(l, e->multi);
 		file_fini(l);
 		for (size_t k = 0; k < l->given_count; k++)
 			lease_free(&l->given[k]);
@@ -457,7 +505,9 @@ exporter_free(struct exporter *e)
 	}
 	if (e->network >= 0)
 		close(e->network);
-	(void)curl_multi_cleanup(e->multi);
+	if (e->multi != NULL)
+		(void)curl_multi_cleanup(e->multi);
+	waker_fini(&e->first);
 	(void)pthread_mutex_destroy(&e->lock);
 	free(e);
 }

@@ -8,12 +8,11 @@
  */
 #pragma once
 
-#include <curl/curl.h>
-
 #include "agent/base/thread.h"
 #include "agent/core/export.h"
 #include "agent/core/outbuf.h"
 #include "agent/core/spanview.h"
+#include "agent/exporter/libcurl.h"
 #include "agent/exporter/reply.h"
 
 #define LINES_MAX       8u
@@ -79,12 +78,13 @@ struct exporter {
 	size_t count;
 	exporter_wake_fn wake;
 	void *ctx;
-	CURLM *multi;
 	int network; /* tells of changes, -1 none */
 	struct thread thread;
+	struct waker first; /* the thread's sleep until the first lease: without libcurl */
 
 	pthread_mutex_t lock;
-	bool stop; /* guarded by lock */
+	CURLM *multi; /* guarded by lock until it is there, from the first lease on */
+	bool stop;    /* guarded by lock */
 	uint64_t stop_mono_ns;
 	uint64_t random; /* the thread's own */
 };
@@ -102,7 +102,7 @@ struct outcome {
 /* request.c: l->leases into l->body, as many as fit; sets fates, goes, traces. Only E_NOMEM. */
 MUST_CHECK enum err request_encode(struct line *l);
 
-/* http.c */
+/* http.c; libcurl is open */
 MUST_CHECK enum err http_init(struct line *l);
 /* Send l->body: add the request to the multi handle. E_NOMEM: nothing was started. */
 MUST_CHECK enum err http_begin(struct line *l, CURLM *multi);

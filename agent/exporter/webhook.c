@@ -8,7 +8,6 @@
  * what it was sent rests as well, so that a notice it cannot digest does not stop
  * those behind it; a refusal rests its notice alone.
  */
-#include <curl/curl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include "agent/base/log.h"
 #include "agent/base/thread.h"
 #include "agent/core/webhook.h"
+#include "agent/exporter/libcurl.h"
 #include "agent/exporter/line.h"
 #include "agent/exporter/netwatch.h"
 #include "agent/exporter/signature.h"
@@ -369,9 +369,13 @@ enum err
 webhook_new(const struct webhook_options *o, exporter_wake_fn wake, void *ctx, struct webhook **out)
 {
 	struct webhook *w;
+	const char *why;
+	enum err rv = libcurl_open(&why);
 
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return E_NOMEM;
+	if (rv != E_OK) {
+		log_error("libcurl_not_loaded error=\"%s\"", why);
+		return rv;
+	}
 	w = calloc(1, sizeof *w);
 	if (w == NULL)
 		return E_NOMEM;

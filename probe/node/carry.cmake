@@ -1,5 +1,5 @@
-# Puts into the folder NODE: FILES, PROGRAM, in lib/ every shared library that PROGRAM needs except
-# libc's own, and in licenses/ what their packages say about copying them. Run by cmake -P.
+# Puts into the folder NODE: FILES, PROGRAM, in lib/ every shared library that PROGRAM needs, or loads
+# (LOADED), except libc's own, and in licenses/ what their packages say about copying them. Run by cmake -P.
 #
 # The folder may be in use by a running agent, or be seen by a starting ComfyUI: a file that changed is
 # renamed over the old one, never written into it.
@@ -56,14 +56,14 @@ endif()
 
 # Libraries first: a program must never be newer than what it needs.
 file(MAKE_DIRECTORY ${NODE}/lib ${NODE}/licenses/common)
-file(GET_RUNTIME_DEPENDENCIES EXECUTABLES ${PROGRAM}
+file(GET_RUNTIME_DEPENDENCIES EXECUTABLES ${PROGRAM} LIBRARIES ${LOADED}
 	RESOLVED_DEPENDENCIES_VAR libraries UNRESOLVED_DEPENDENCIES_VAR missing
 	PRE_EXCLUDE_REGEXES "^lib(c|m|pthread|dl|rt|resolv|util|anl|mvec)\\.so" "^ld-linux" "^linux-vdso")
 if(missing)
 	message(FATAL_ERROR "${PROGRAM} needs what is not here: ${missing}")
 endif()
 set(carried "")
-foreach(library ${libraries})
+foreach(library ${libraries} ${LOADED})
 	get_filename_component(soname ${library} NAME)
 	file(REAL_PATH ${library} real)
 	put(${real} ${NODE}/lib/${soname})

@@ -24,7 +24,7 @@ from support.probe import TRAFFIC, seed_of  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
 EVERY = os.environ.get("COMFYMON_EVERY") == "1"
-CYCLE = 1100    # system calls from the lock on; measured: 650 until the first delivery is recorded, then 150 a batch
+CYCLE = 1300    # system calls from the lock on; measured: 850 until the first delivery is recorded, then 150 a batch
 SAMPLE = 70
 BLOCK = 35      # kills before the ledger is asked
 TOOLS = binary().parent

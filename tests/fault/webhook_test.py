@@ -24,7 +24,7 @@ from support.writer import Writer, WriterError  # noqa: E402
 
 TOOLS = binary().parent
 KILLS = int(os.environ.get("COMFYMON_KILLS", 60))
-CYCLE = 900        # system calls from the lock on; measured: as many until two jobs are told, then 40 for each more
+CYCLE = 1100       # system calls from the lock on; measured: as many until two jobs are told, then 40 for each more
 JOBS = 2           # of one life of the collector
 
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from support.fake_datadog import FakeDatadog  # noqa: E402
-from support.harness import ROOT, Agent, wait_until  # noqa: E402
+from support.harness import ROOT, Agent, Dirs, wait_until  # noqa: E402
 from support.script import Act  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
@@ -118,6 +118,32 @@ class Service(unittest.TestCase):
         agent.start()
         agent.drain(20, received=1)
         self.assertEqual(agent.status()["signals"]["trace"]["sent"], 1)
+
+    def test_libcurl_comes_with_the_first_trace(self) -> None:
+        agent = self.agent()
+        maps = Path(f"/proc/{agent.pid}/maps")
+        self.assertNotIn("libcurl", maps.read_text())
+        self.send(agent, 1)
+        agent.drain(10, received=1)
+        self.assertIn("libcurl", maps.read_text())
+        self.assertEqual(len(self.dd.requests()), 1)
+
+    def test_a_libcurl_that_cannot_be_loaded_is_told_and_the_traces_wait(self) -> None:
+        place = Dirs()
+        self.addCleanup(place.remove)
+        (place.base / "libcurl.so.4").write_text("not a library\n")
+        agent = self.agent(LD_LIBRARY_PATH=str(place.base))
+        self.send(agent, 1)
+        wait_until(lambda: "libcurl_not_loaded" in agent.log(), 10, "the reason in the log")
+        state = agent.status()["destinations"][0]
+        self.assertEqual(state["state"], "offline")
+        self.assertIn("libcurl.so.4", state["last_error"])
+        self.send(agent, 1)
+        self.assertEqual(agent.stop(6), 0)
+        del agent.env["LD_LIBRARY_PATH"]
+        agent.start()
+        agent.drain(10, received=2)
+        self.assertEqual(agent.status()["signals"]["trace"]["sent"], 2)
 
     @unittest.skipUnless(FAILCALL.exists(), "failcall.so is not built")
     def test_a_wakeup_that_fails_does_not_keep_it_from_its_end(self) -> None:
