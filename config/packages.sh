@@ -5,7 +5,7 @@ set -eu
 
 build="gcc libc6-dev cmake ninja-build pkg-config libnng-dev libsqlite3-dev libcurl4-openssl-dev nettle-dev
 libjansson-dev libmicrohttpd-dev python3 python3-dev python3-aiohttp"
-tests="ccache clang clang-format cppcheck mandoc shellcheck libclang-rt-14-dev universal-ctags strace iproute2 openssl git python3-venv"
+tests="ccache clang clang-format cppcheck mandoc shellcheck libclang-rt-14-dev universal-ctags strace iproute2 systemd openssl git python3-venv"
 
 want=$build
 [ "${1:-}" = tests ] && want="$build $tests"
