@@ -24,7 +24,6 @@ from support.writer import Writer, WriterError  # noqa: E402
 
 TOOLS = binary().parent
 KILLS = int(os.environ.get("COMFYMON_KILLS", 60))
-CYCLE = 1100       # system calls from the lock on; measured: as many until two jobs are told, then 40 for each more
 JOBS = 2           # of one life of the collector
 
 
@@ -100,22 +99,38 @@ class Told(unittest.TestCase):
         self.assertEqual(sorted(listed), sorted(self.ids))
         print(f"{len(self.ids)} jobs, {len(self.hook.calls)} requests, {lives} lives", flush=True)
 
+    def repeats(self) -> int:
+        return len(self.hook.calls) - len({call.key for call in self.hook.calls})
+
+    def killed_at(self, n: int) -> bool:
+        """A life that ends at its n-th system call from the lock on; whether it told of a job."""
+        before = len(self.hook.calls)
+        self.agent.wrapper = [str(TOOLS / "nthcall"), "--kill", str(n), "--after", "lock", "--report", str(self.report), "--"]
+        self.agent.start(wait=False)
+        self.live(4)
+        self.agent.kill9()
+        return len(self.hook.calls) > before
+
     def test_killed_at_its_nth_call(self) -> None:
-        seed = seed_of(71)
-        chance = random.Random(seed)
-        report = self.agent.dirs.base / "calls"
-        # Over all of it, and as many where notices are told: earlier lives leave some to tell.
-        numbers = [chance.randint(1, CYCLE) if i % 2 else chance.randint(CYCLE * 2 // 3, CYCLE * 4 // 3) for i in range(KILLS)]
-        for n in numbers:
-            self.agent.wrapper = [str(TOOLS / "nthcall"), "--kill", str(n), "--after", "lock", "--report", str(report), "--"]
-            self.agent.start(wait=False)
-            self.live(4)
-            self.agent.kill9()
-        hit = [int(line.split()[-1]) for line in report.read_text().splitlines()]
-        print(f"killed at {sum(number >= 0 for number in hit)} of {KILLS} calls, {len(set(hit))} different ones", flush=True)
-        self.assertGreaterEqual(sum(number >= 0 for number in hit), KILLS // 4, "most kills missed the cycle")
-        self.judge(KILLS)
-        self.assertGreater(len(self.hook.calls), len(self.ids), "no kill came between an answer and its record")
+        chance = random.Random(seed_of(71))
+        self.report = self.agent.dirs.base / "calls"
+        telling, lives = 200, 1
+        while not self.killed_at(telling):
+            telling = telling * 5 // 4
+            lives += 1
+            self.assertLess(telling, 50000, "no life told of a job")
+        # Over all of it, and as many where notices are told: earlier lives leave some to tell. Longer
+        # when by chance no kill came between an answer and its record.
+        for k in range(4 * KILLS):
+            if k >= KILLS and self.repeats() > 0:
+                break
+            self.killed_at(chance.randint(1, telling) if k % 2 else chance.randint(telling * 4 // 5, telling * 5 // 4))
+            lives += 1
+        hit = [int(line.split()[-1]) for line in self.report.read_text().splitlines()]
+        print(f"killed at {sum(number >= 0 for number in hit)} of {lives} calls, {len(set(hit))} different ones", flush=True)
+        self.assertGreaterEqual(sum(number >= 0 for number in hit), lives // 4, "most kills missed the cycle")
+        self.judge(lives)
+        self.assertGreater(self.repeats(), 0, "no kill came between an answer and its record")
 
     def test_a_call_that_fails(self) -> None:
         chance = random.Random(seed_of(73))
