@@ -86,9 +86,13 @@ start_control(void *ctx, const struct agent_view *view)
 	struct host *h = ctx;
 	struct control_options o = { .run_dir = config_string(h->cli->config, OPT_RUN_DIR),
 		.view = *view,
-		.defaults = defaults_of(h->cli) };
-	enum err rv = control_new(&o, &h->control);
+		.defaults = defaults_of(h->cli),
+		.port = (uint16_t)config_number(h->cli->config, OPT_HEALTH_PORT) };
+	enum err rv;
 
+	if (config_string(h->cli->config, OPT_HEALTH_BIND)[0] != '\0')
+		o.bind = config_string(h->cli->config, OPT_HEALTH_BIND);
+	rv = control_new(&o, &h->control);
 	if (rv == E_OK)
 		rv = control_start(h->control);
 	if (rv != E_OK)

@@ -63,6 +63,13 @@ const struct arg arg_table[] = {
 	    offsetof(struct cli, survive), NULL },
 	{ 'N', "--no-agent", NULL, "start no agent beside it", ARG_FLAG,
 	    offsetof(struct cli, no_agent), NULL },
+	{ 'R', "--ready", NULL,
+	    "exit 0 when a ComfyUI takes jobs now, else 1; one line says why not", ARG_FLAG,
+	    offsetof(struct cli, ready), NULL },
+	{ 'H', "--healthy", NULL,
+	    "exit 0 when the agent works and no ComfyUI is broken, else 1; one line says what is "
+	    "wrong",
+	    ARG_FLAG, offsetof(struct cli, healthy), NULL },
 	{ 'o', "--out", "FILE", "write there instead of standard output", ARG_TEXT,
 	    offsetof(struct cli, out), NULL },
 };

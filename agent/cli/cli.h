@@ -35,7 +35,7 @@ struct cli {
 	bool json, help, yes, copy, autostarted, print_default, print_schema, all, tags, man;
 	const char *color, *comfyui, *node, *state, *text, *since, *min_duration, *out;
 	long limit, pid;
-	bool survive, no_agent;
+	bool survive, no_agent, ready, healthy;
 	char **command; /* what stands behind "--", NULL-terminated; NULL: nothing */
 };
 
@@ -67,6 +67,8 @@ MUST_CHECK enum err client_get(const struct cli *c, const char *method, const ch
 
 /* view.c: ask the agent, or open the buffer when none runs. Heap text; prints why on failure. */
 int view_get(const struct cli *c, const char *target, char **body);
+/* answer.c: status --ready, --healthy. */
+int answer_yes_or_no(const struct cli *c);
 /* One JSON object of an answer; NULL and a message when it is none. */
 json_t *cli_parse(const char *text);
 /* A JSON string of any bytes: a path need not be UTF-8. */

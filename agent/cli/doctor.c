@@ -253,6 +253,26 @@ examine_health(struct exam *x)
 }
 
 static void
+examine_health_port(struct exam *x)
+{
+	json_t *o = json_object_get(x->status, "health_port");
+	const char *at = json_string_value(json_object_get(o, "at"));
+	const char *problem = json_string_value(json_object_get(o, "problem"));
+
+	if (json_integer_value(json_object_get(o, "port")) == 0 || at == NULL || problem == NULL)
+		return;
+	if (problem[0] != '\0')
+		station(x, BROKEN, "health port",
+		    "give COMFYMON_HEALTH_PORT a port that nobody has, and restart the agent",
+		    "/healthz and /readyz are answered on the control socket alone: %s", problem);
+	else if (json_is_true(json_object_get(o, "open")))
+		station(x, WORTH_KNOWING, "health port", "",
+		    "%s answers whoever reaches it (COMFYMON_HEALTH_BIND)", at);
+	else
+		station(x, FINE, "health port", "", "%s", at);
+}
+
+static void
 examine_disk(struct exam *x)
 {
 	const char *dir = json_string_value(json_object_get(x->status, "data_dir"));
@@ -376,6 +396,7 @@ examine_all(struct exam *x)
 		examine_probes(x);
 		examine_hooks(x);
 		examine_health(x);
+		examine_health_port(x);
 		examine_buffer(x);
 		examine_history(x);
 		json_array_foreach(json_object_get(x->status, "destinations"), i, d)

@@ -321,6 +321,24 @@ print_health(const struct page *p)
 }
 
 static void
+print_health_port(const struct page *p)
+{
+	json_t *o = json_object_get(p->root, "health_port");
+	const char *problem = text(o, "problem");
+
+	if (number(o, "port") == 0)
+		return;
+	label(p, "health port");
+	if (problem[0] != '\0') {
+		styled(p, "red", "not open");
+		line(p, LABEL + 8, ": %s", problem);
+	} else {
+		line(p, LABEL, "%s%s", text(o, "at"),
+		    json_is_true(json_object_get(o, "open")) ? ", for whoever reaches it" : "");
+	}
+}
+
+static void
 print_head(const struct page *p)
 {
 	const char *state = text(p->root, "state"), *reason = text(p->root, "reason");
@@ -439,6 +457,7 @@ print_status(const struct page *p)
 	json_array_foreach(json_object_get(p->root, "supervisors"), i, o)
 	    print_supervisor(p, o, i == 0);
 	print_health(p);
+	print_health_port(p);
 	print_buffer(p);
 }
 
@@ -447,8 +466,11 @@ verb_status(struct cli *c)
 {
 	struct page p = { .t = term_of(c, stdout) };
 	char *body = NULL;
-	int rv = view_get(c, "/status", &body);
+	int rv;
 
+	if (c->healthy || c->ready)
+		return answer_yes_or_no(c);
+	rv = view_get(c, "/status", &body);
 	if (rv != CLI_OK)
 		return rv;
 	if (c->json) {

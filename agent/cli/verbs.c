@@ -34,10 +34,11 @@ const struct verb verb_table[] = {
 	    "were "
 	    "running, and the last lines of output. ID is what deaths shows.",
 	    verb_death },
-	{ "status", NULL, "", "rates, queue, identity, destinations, probes",
+	{ "status", NULL, "RH", "rates, queue, identity, destinations, probes",
 	    "Spans are counted so that received = sent + sampled out + queued + in flight + "
 	    "dropped + rejected at every moment; dropped and rejected are told by reason. When no "
-	    "agent runs, the buffer is read as it was left.",
+	    "agent runs, the buffer is read as it was left. With --ready or --healthy it answers "
+	    "that alone, for a container's probes: no, status 1, also when no agent runs.",
 	    verb_status },
 	{ "traces", NULL, "sxtdl", "list traces, newest first",
 	    "Those that are open or wait, and those that were sent, for as long as the history "

@@ -1,6 +1,7 @@
 /*
  * value.c - text to value and back, by type.  Pure functions.
  */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -239,6 +240,16 @@ web_address(const char *text, char *why, size_t cap)
 }
 
 static enum err
+ip_address(const char *text, char *why, size_t cap)
+{
+	unsigned char a[sizeof(struct in6_addr)];
+
+	if (inet_pton(AF_INET, text, a) == 1 || inet_pton(AF_INET6, text, a) == 1)
+		return E_OK;
+	return refuse(why, cap, "an address such as 0.0.0.0 or ::1", text);
+}
+
+static enum err
 secret(const char *text, char *why, size_t cap)
 {
 	if (strlen(text) < SECRET_MAX)
@@ -256,6 +267,8 @@ text_of(enum option o, const char *text, char *why, size_t cap)
 		return user_ids(text, why, cap);
 	if (o == OPT_HEALTH_RESTART)
 		return words(ILLNESSES, text, why, cap);
+	if (o == OPT_HEALTH_BIND)
+		return ip_address(text, why, cap);
 	if (o == OPT_WEBHOOK_URL)
 		return web_address(text, why, cap);
 	return word(o, text, why, cap);

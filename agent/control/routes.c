@@ -1,19 +1,18 @@
 /*
- * routes.c - the table of what the control socket answers.
+ * routes.c - the table of what the control socket answers, and the health port.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/clock.h"
-#include "agent/control/routes.h"
+#include "agent/control/health.h"
 #include "agent/control/views.h"
 #include "agent/core/json.h"
 
 #define QUERY_TIMEOUT_MS 10000u
-#define ALIVE_MS         2000u
 #define SEARCH_MS        2000u /* of the pipeline's time, for a list; then 206 */
 
-static int
+int
 refuse(struct outbuf *out, int status, const char *why)
 {
 	outbuf_reset(out, SIZE_MAX);
@@ -40,48 +39,13 @@ get_status(const struct request *r, struct outbuf *out)
 	enum err rv = E_NOMEM;
 
 	if (s != NULL)
-		rv = r->options->view.status(r->options->view.agent, s);
-	if (rv == E_OK)
+		rv = r->door->options->view.status(r->door->options->view.agent, s);
+	if (rv == E_OK) {
+		s->health_port = *r->door->shown;
 		rv = view_status(s, out);
+	}
 	free(s);
 	return finish(out, rv, "");
-}
-
-static enum err
-run_nothing(void *ctx, struct store *st, struct processor *p)
-{
-	(void)ctx;
-	(void)st;
-	(void)p;
-	return E_OK;
-}
-
-/* The pipeline answers: whatever the agent does goes through it. */
-static int
-get_healthz(const struct request *r, struct outbuf *out)
-{
-	enum err rv = r->options->view.query(r->options->view.agent, run_nothing, NULL, ALIVE_MS);
-
-	if (rv != E_OK)
-		return refuse(out, 503, err_text(rv));
-	put_raw(out, "{}");
-	return 200;
-}
-
-static int
-get_readyz(const struct request *r, struct outbuf *out)
-{
-	struct status_health *h = calloc(1, sizeof *h);
-	enum err rv = E_NOMEM;
-	bool ready = false;
-
-	if (h != NULL) {
-		r->options->view.health(r->options->view.agent, h);
-		ready = h->ready;
-		rv = view_health(h, out);
-	}
-	free(h);
-	return rv != E_OK ? refuse(out, 503, err_text(rv)) : ready ? 200 : 503;
 }
 
 struct traces_query {
@@ -128,7 +92,7 @@ take_number(const char *text, uint64_t *v)
 static int
 get_traces(const struct request *r, struct outbuf *out)
 {
-	struct traces_query q = { .defaults = &r->options->defaults, .out = out };
+	struct traces_query q = { .defaults = &r->door->options->defaults, .out = out };
 	uint64_t limit = 50;
 
 	if (!copy_text(q.filter.state, sizeof q.filter.state, r->query(r, "state")))
@@ -144,7 +108,9 @@ get_traces(const struct request *r, struct outbuf *out)
 	q.filter.limit = (uint32_t)limit;
 
 	int status = finish(out,
-	    r->options->view.query(r->options->view.agent, run_traces, &q, QUERY_TIMEOUT_MS), "");
+	    r->door->options->view.query(
+		r->door->options->view.agent, run_traces, &q, QUERY_TIMEOUT_MS),
+	    "");
 
 	return status == 200 && q.cut ? 206 : status;
 }
@@ -166,12 +132,13 @@ run_trace(void *ctx, struct store *st, struct processor *p)
 static int
 get_trace(const struct request *r, struct outbuf *out)
 {
-	struct trace_query q = { .defaults = &r->options->defaults, .out = out };
+	struct trace_query q = { .defaults = &r->door->options->defaults, .out = out };
 
 	if (!view_parse_trace_id(r->rest, &q.hi, &q.lo))
 		return refuse(out, 400, "expected a trace id of 16 or 32 hex digits");
 	return finish(out,
-	    r->options->view.query(r->options->view.agent, run_trace, &q, QUERY_TIMEOUT_MS),
+	    r->door->options->view.query(
+		r->door->options->view.agent, run_trace, &q, QUERY_TIMEOUT_MS),
 	    "no such trace");
 }
 
@@ -207,7 +174,9 @@ get_jobs(const struct request *r, struct outbuf *out)
 		return refuse(out, 400, "limit: expected 1 to 10000");
 	q.filter.limit = (uint32_t)limit;
 	return finish(out,
-	    r->options->view.query(r->options->view.agent, run_jobs, &q, QUERY_TIMEOUT_MS), "");
+	    r->door->options->view.query(
+		r->door->options->view.agent, run_jobs, &q, QUERY_TIMEOUT_MS),
+	    "");
 }
 
 static enum err
@@ -227,7 +196,8 @@ get_job(const struct request *r, struct outbuf *out)
 
 	if (!view_parse_job_id(r->rest))
 		return refuse(out, 400, "expected the id of a prompt, how it begins, or a number");
-	rv = r->options->view.query(r->options->view.agent, run_job, &q, QUERY_TIMEOUT_MS);
+	rv = r->door->options->view.query(
+	    r->door->options->view.agent, run_job, &q, QUERY_TIMEOUT_MS);
 	if (rv == E_EXISTS)
 		return refuse(out, 409, "several prompt ids begin so");
 	return finish(out, rv, "no such job");
@@ -236,7 +206,7 @@ get_job(const struct request *r, struct outbuf *out)
 static int
 post_retry(const struct request *r, struct outbuf *out)
 {
-	r->options->view.retry_now(r->options->view.agent);
+	r->door->options->view.retry_now(r->door->options->view.agent);
 	put_raw(out, "{}");
 	return 202;
 }
@@ -256,34 +226,40 @@ get_memory(const struct request *r, struct outbuf *out)
 		return refuse(out, 400, "pss: expected 0 or 1");
 	q.points = (uint32_t)points;
 	q.pss = pss != 0;
-	return finish(out, r->options->view.memory(r->options->view.agent, &q, out), "no memory");
+	return finish(
+	    out, r->door->options->view.memory(r->door->options->view.agent, &q, out), "no memory");
 }
 
 static const struct route routes[] = {
-	{ "GET", "/status", false, get_status },
-	{ "GET", "/healthz", false, get_healthz },
-	{ "GET", "/readyz", false, get_readyz },
-	{ "GET", "/traces", false, get_traces },
-	{ "GET", "/trace/", true, get_trace },
-	{ "GET", "/memory", false, get_memory },
-	{ "GET", "/jobs", false, get_jobs },
-	{ "GET", "/job/", true, get_job },
-	{ "POST", "/retry", false, post_retry },
+	/* method, path, prefix, open, function */
+	{ "GET", "/status", false, false, get_status },
+	{ "GET", "/healthz", false, true, get_healthz },
+	{ "GET", "/readyz", false, true, get_readyz },
+	{ "GET", "/traces", false, false, get_traces },
+	{ "GET", "/trace/", true, false, get_trace },
+	{ "GET", "/memory", false, false, get_memory },
+	{ "GET", "/jobs", false, false, get_jobs },
+	{ "GET", "/job/", true, false, get_job },
+	{ "POST", "/retry", false, false, post_retry },
 };
 
 const struct route *
-route_find(const char *method, const char *path, bool *other)
+route_find(const char *method, const char *path, bool open_only, const char **other)
 {
-	*other = false;
+	if (strcmp(method, "HEAD") == 0)
+		method = "GET";
+	*other = NULL;
 	for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
 		const struct route *r = &routes[i];
 
+		if (open_only && !r->open)
+			continue;
 		if (r->prefix ? strncmp(path, r->path, strlen(r->path)) != 0
 			      : strcmp(path, r->path) != 0)
 			continue;
 		if (strcmp(method, r->method) == 0)
 			return r;
-		*other = true;
+		*other = r->method;
 	}
 	return NULL;
 }

@@ -1,14 +1,14 @@
 /*
  * routes.h - inside of the control room: what may be asked, apart from how it
- * is carried.  A handler runs on the server's thread.
+ * is carried.  A handler runs on the thread of the door that was asked.
  */
 #pragma once
 
-#include "agent/control/control.h"
+#include "agent/control/internal.h"
 #include "agent/core/outbuf.h"
 
 struct request {
-	const struct control_options *options;
+	struct door *door;
 	const char *rest; /* of the path, behind a prefix route */
 	/* Value of a query argument or NULL; lives as long as the request. */
 	const char *(*query)(const struct request *r, const char *name);
@@ -21,8 +21,16 @@ typedef int (*route_fn)(const struct request *r, struct outbuf *out);
 struct route {
 	const char *method, *path;
 	bool prefix; /* path ends with '/', the rest is an argument */
+	bool open;   /* on the health port too: to everybody on this host */
 	route_fn fn;
 };
 
-/* The route of a request; *other says that the path exists with another method. */
-const struct route *route_find(const char *method, const char *path, bool *other);
+/*
+ * The route of a request; HEAD is GET.  *other: the path exists with another method, this one;
+ * else NULL.
+ */
+const struct route *route_find(
+    const char *method, const char *path, bool open_only, const char **other);
+
+/* {"error": why}; returns the status. */
+int refuse(struct outbuf *out, int status, const char *why);

@@ -1,14 +1,11 @@
 /*
- * server.c - libmicrohttpd on a Unix socket of ours.  Its one thread calls
- * answer(); nothing here is shared with other threads after start.
+ * server.c - libmicrohttpd on a Unix socket of ours, whose one thread it has;
+ * and how any door answers a request.
  */
-#include <errno.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -21,12 +18,6 @@
 #define CONNECTION_MEMORY (32u * 1024)
 #define TIMEOUT_S         10u
 
-struct control {
-	struct control_options options;
-	char path[sizeof((struct sockaddr_un *)0)->sun_path];
-	struct MHD_Daemon *daemon;
-};
-
 static const char *
 query_value(const struct request *r, const char *name)
 {
@@ -34,7 +25,7 @@ query_value(const struct request *r, const char *name)
 }
 
 static enum MHD_Result
-reply(struct MHD_Connection *connection, int status, struct outbuf *out)
+reply(struct MHD_Connection *connection, int status, const char *allow, struct outbuf *out)
 {
 	/* The response owns the bytes from here and frees them itself. */
 	struct MHD_Response *response =
@@ -45,6 +36,12 @@ reply(struct MHD_Connection *connection, int status, struct outbuf *out)
 		return MHD_NO;
 	}
 	(void)MHD_add_response_header(response, "Content-Type", "application/json");
+	(void)MHD_add_response_header(response, "Cache-Control", "no-store");
+	/* A question a connection: nobody holds one for later. */
+	(void)MHD_add_response_header(response, "Connection", "close");
+	if (allow != NULL)
+		(void)MHD_add_response_header(
+		    response, "Allow", strcmp(allow, "GET") == 0 ? "GET, HEAD" : allow);
 
 	enum MHD_Result rv = MHD_queue_response(connection, (unsigned)status, response);
 
@@ -52,82 +49,50 @@ reply(struct MHD_Connection *connection, int status, struct outbuf *out)
 	return rv;
 }
 
-/* A body is not wanted by any route; it is read and thrown away, bounded by the time limit. */
-static enum MHD_Result
-answer(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
+/* Who sends no name (HTTP/1.0) is no browser, and only those can be tricked into asking. */
+static bool
+is_welcome(const struct door *door, struct MHD_Connection *connection)
+{
+	const char *host =
+	    MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
+
+	return !door->local_only || host == NULL || host_is_local(host);
+}
+
+/* At the first call, so that a body, which no route wants, is not waited for. */
+enum MHD_Result
+control_answer(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
     const char *version, const char *upload, size_t *upload_bytes, void **state)
 {
-	static int first;
-	struct control *c = cls;
-	struct request r = { &c->options, "", query_value, connection };
+	struct door *door = cls;
+	struct request r = { door, "", query_value, connection };
 	struct outbuf out = { 0 };
-	bool other;
+	const char *other = NULL;
 	int status;
 
 	(void)version;
 	(void)upload;
-	if (*state == NULL) {
-		*state = &first;
-		return MHD_YES;
-	}
-	if (*upload_bytes > 0) {
-		*upload_bytes = 0;
-		return MHD_YES;
-	}
-
-	const struct route *route = route_find(method, url, &other);
-
-	if (route == NULL) {
-		put_raw(&out,
-		    other ? "{\"error\":\"method not allowed\"}" : "{\"error\":\"no such route\"}");
-		status = other ? 405 : 404;
+	(void)upload_bytes;
+	(void)state;
+	if (!is_welcome(door, connection)) {
+		status = refuse(&out, 403, "this host is asked by its own names only");
 	} else {
-		r.rest = url + (route->prefix ? strlen(route->path) : 0);
-		status = route->fn(&r, &out);
+		const struct route *route = route_find(method, url, door->open_only, &other);
+
+		if (route == NULL) {
+			status = other != NULL ? refuse(&out, 405, "method not allowed")
+					       : refuse(&out, 404, "no such route");
+		} else {
+			r.rest = url + (route->prefix ? strlen(route->path) : 0);
+			status = route->fn(&r, &out);
+		}
 	}
 	/* An empty answer (no traces) has a body of no bytes, not none. */
-	if (outbuf_room(&out, 1) == NULL)
+	if (outbuf_room(&out, 1) == NULL) {
+		outbuf_free(&out);
 		return MHD_NO;
-	return reply(connection, status, &out);
-}
-
-/* True when somebody answers at the path. */
-static bool
-somebody_listens(const struct sockaddr_un *a)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool yes = fd >= 0 && connect(fd, (const struct sockaddr *)a, sizeof *a) == 0;
-
-	if (fd >= 0)
-		close(fd);
-	return yes;
-}
-
-static enum err
-listen_at(const char *path, int *out)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-
-	memcpy(a.sun_path, path, strlen(path) + 1);
-	if (somebody_listens(&a))
-		return E_BUSY;
-	(void)unlink(path); /* stale, or not there */
-
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return err_from_errno(errno);
-
-	/* The mode is set before listen: nobody can connect in between. */
-	if (bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || chmod(path, 0600) != 0 ||
-	    listen(fd, 16) != 0) {
-		enum err rv = err_from_errno(errno);
-
-		close(fd);
-		return rv;
 	}
-	*out = fd;
-	return E_OK;
+	return reply(connection, status, other, &out);
 }
 
 enum err
@@ -139,6 +104,9 @@ control_new(const struct control_options *o, struct control **out)
 		return E_NOMEM;
 	c->options = *o;
 	c->options.run_dir = NULL; /* not kept: the path is */
+	c->socket_door = (struct door){ .options = &c->options, .shown = &c->shown };
+	c->port_door =
+	    (struct door){ .options = &c->options, .shown = &c->shown, .open_only = true };
 
 	int n = snprintf(c->path, sizeof c->path, "%s/%s", o->run_dir, RUN_CONTROL_NAME);
 
@@ -156,14 +124,20 @@ enum err
 control_start(struct control *c)
 {
 	int fd = -1;
-	enum err rv = listen_at(c->path, &fd);
+	enum err rv = E_OK;
 
+	c->shown.port = c->options.port;
+	if (c->options.port != 0)
+		rv = port_start(
+		    c->options.port, c->options.bind, &c->port_door, &c->shown, &c->port);
+	if (rv == E_OK)
+		rv = listen_unix(c->path, &fd);
 	if (rv != E_OK)
 		return rv;
 	c->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL, NULL,
-	    answer, c, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
-	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-	    MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_S, MHD_OPTION_END);
+	    control_answer, &c->socket_door, MHD_OPTION_LISTEN_SOCKET, fd,
+	    MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+	    (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, TIMEOUT_S, MHD_OPTION_END);
 	if (c->daemon == NULL) {
 		close(fd);
 		return E_NOMEM;
@@ -174,7 +148,11 @@ control_start(struct control *c)
 void
 control_stop(struct control *c)
 {
-	if (c == NULL || c->daemon == NULL)
+	if (c == NULL)
+		return;
+	port_stop(c->port);
+	c->port = NULL;
+	if (c->daemon == NULL)
 		return;
 	MHD_stop_daemon(c->daemon); /* closes the listening socket too */
 	c->daemon = NULL;

@@ -252,6 +252,7 @@ put_process(struct outbuf *b, const struct status_process *p)
 	put_u64(b, "since_s", p->since_s);
 	put_u64(b, "port", p->port);
 	put_u64(b, "answered_s", p->answered_s);
+	put_u64(b, "silent_s", p->silent_s);
 	put_u64(b, "worker", p->worker);
 	put_bool(b, "worker_alive", p->worker_alive);
 	put_bool(b, "busy", p->busy);
@@ -266,6 +267,8 @@ enum err
 view_health(const struct status_health *h, struct outbuf *b)
 {
 	put_raw(b, "{");
+	put_bool(b, "healthy", h->healthy);
+	put_str(b, "wrong", h->wrong);
 	put_bool(b, "ready", h->ready);
 	put_str(b, "why", h->why);
 	put_key(b, "processes");
@@ -285,6 +288,18 @@ view_health(const struct status_health *h, struct outbuf *b)
 	put_u64(b, "cpu_ns", h->cpu_ns);
 	put_raw(b, "}");
 	return b->failed ? E_NOMEM : E_OK;
+}
+
+static void
+put_health_port(struct outbuf *b, const struct status_health_port *p)
+{
+	put_key(b, "health_port");
+	put_raw(b, "{");
+	put_u64(b, "port", p->port);
+	put_bool(b, "open", p->open);
+	put_str(b, "at", p->at);
+	put_str(b, "problem", p->problem);
+	put_raw(b, "}");
 }
 
 static void
@@ -385,6 +400,7 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 	put_key(b, "health");
 	if (view_health(&s->health, b) != E_OK)
 		return E_NOMEM;
+	put_health_port(b, &s->health_port);
 	put_str(b, "run_dir", s->run_dir);
 	put_str(b, "data_dir", s->data_dir);
 	put_raw(b, "}");

@@ -38,6 +38,12 @@ health_state_name(enum health_state s)
 	return NAME(names, s);
 }
 
+bool
+health_state_is_broken(enum health_state s)
+{
+	return s == HEALTH_HTTP_SILENT || s == HEALTH_CUDA_POISONED || s == HEALTH_ZOMBIE;
+}
+
 const char *
 signal_name(enum signal s)
 {

@@ -36,6 +36,8 @@ enum health_state {
 };
 /* "unknown" "starting" "well" "no_progress" "http_silent" "cuda_poisoned" "zombie". */
 const char *health_state_name(enum health_state s);
+/* It will not come back to work by itself; a job without progress may be a long one. */
+bool health_state_is_broken(enum health_state s);
 /* "ok" "local" "offline" "degraded". */
 const char *agent_state_name(enum agent_state s);
 /* "ok" "unknown" "offline" "hold" "local". */
@@ -110,6 +112,7 @@ struct status_process {
 	uint64_t since_s;    /* in this state */
 	uint16_t port;       /* of its HTTP, 0 not found */
 	uint64_t answered_s; /* age of the newest question that was answered; when port != 0 */
+	uint64_t silent_s;   /* for so long a question has waited for its answer, 0: none has */
 	uint64_t worker;     /* thread id, 0 not known */
 	bool worker_alive;
 	bool busy; /* a job runs */
@@ -121,14 +124,24 @@ struct status_process {
 
 /* What was observed of the ComfyUIs that live. */
 struct status_health {
-	bool ready;    /* one of them is up and takes jobs */
-	char why[240]; /* not */
+	bool healthy;    /* none of them is broken */
+	char wrong[512]; /* those that are, and by what */
+	bool ready;      /* one of them is up and takes jobs */
+	char why[240];   /* not */
 	struct status_process processes[STATUS_PROCESSES];
 	size_t process_count;
 	uint64_t unwatched;          /* beyond these */
 	uint64_t ill[HEALTH_STATES]; /* times that a state was entered, since the start */
 	uint64_t restarts_asked, restarts_failed;
 	uint64_t looks, cpu_ns; /* of the observer */
+};
+
+/* Where health is answered beside the control socket. */
+struct status_health_port {
+	uint16_t port;     /* as configured, 0: off */
+	bool open;         /* to others than this host's own */
+	char at[128];      /* "127.0.0.1:8127, [::1]:8127", "" when it is nowhere */
+	char problem[160]; /* why */
 };
 
 struct status_snapshot {
@@ -154,6 +167,7 @@ struct status_snapshot {
 	struct supervised supervisors[STATUS_SUPERVISORS];
 	size_t supervisor_count;
 	struct status_health health;
+	struct status_health_port health_port; /* filled in by control */
 	struct memory_now memory;
 };
 

@@ -13,6 +13,7 @@
 #define LOOK_NS      NS_PER_S
 #define BLIND_LOOKS  15u /* as rare when nobody's process can be looked at */
 #define LATE_LOOKS   2u
+#define SILENT_S     5u              /* who does not answer for so long takes no jobs now */
 #define ASK_AGAIN_NS (10 * NS_PER_S) /* for a restart that could not be asked for */
 
 enum err
@@ -125,6 +126,7 @@ show(struct health *h, size_t i, enum health_state before)
 	s->since_s = age_s(h, t->since_ns);
 	s->port = t->found ? proc_address_port(&t->at) : 0;
 	s->answered_s = age_s(h, t->vitals.http_ok_ns);
+	s->silent_s = age_s(h, t->vitals.http_unanswered_ns);
 	s->worker = t->worker;
 	s->worker_alive = t->worker != 0 && t->vitals.worker_gone_ns == 0;
 	s->busy = t->told.busy;
@@ -243,13 +245,39 @@ health_stop(struct health *h)
 static bool
 takes_jobs(const struct status_process *s)
 {
-	return s->port != 0 && (s->state == HEALTH_WELL || s->state == HEALTH_NO_PROGRESS);
+	return s->port != 0 && s->silent_s < SILENT_S &&
+	       (s->state == HEALTH_WELL || s->state == HEALTH_NO_PROGRESS);
+}
+
+/* "pid 12 is zombie: ...; pid 13 is http_silent: ..." */
+static void
+add_wrong(struct status_health *out, const struct status_process *s)
+{
+	size_t n = strlen(out->wrong);
+
+	snprintf(out->wrong + n, sizeof out->wrong - n, "%spid %llu is %s: %s", n > 0 ? "; " : "",
+	    (unsigned long long)s->pid, health_state_name(s->state), s->why);
+	out->healthy = false;
+}
+
+static void
+say_why(struct status_health *out, const struct status_process *s)
+{
+	const char *state = health_state_name(s->state), *why = s->why;
+
+	if (s->state == HEALTH_WELL)
+		snprintf(out->why, sizeof out->why, "%s",
+		    why[0] != '\0' ? why : "HTTP does not answer now");
+	else
+		snprintf(
+		    out->why, sizeof out->why, "%s%s%s", state, why[0] != '\0' ? ": " : "", why);
 }
 
 void
 health_status(struct health *h, struct status_health *out)
 {
 	memset(out, 0, sizeof *out);
+	out->healthy = true;
 	snprintf(out->why, sizeof out->why, "no ComfyUI is connected");
 	pthread_mutex_lock(&h->lock);
 	for (size_t i = 0; i < STATUS_PROCESSES; i++) {
@@ -259,9 +287,10 @@ health_status(struct health *h, struct status_health *out)
 			continue;
 		out->processes[out->process_count++] = *s;
 		out->ready = out->ready || takes_jobs(s);
-		if (out->process_count == 1 || s->state > HEALTH_WELL)
-			snprintf(out->why, sizeof out->why, "%s%s%s", health_state_name(s->state),
-			    s->why[0] != '\0' ? ": " : "", s->why);
+		if (health_state_is_broken(s->state))
+			add_wrong(out, s);
+		if (out->process_count == 1 || s->state > HEALTH_WELL || s->silent_s >= SILENT_S)
+			say_why(out, s);
 	}
 	out->unwatched = h->unwatched;
 	memcpy(out->ill, h->ill, sizeof out->ill);

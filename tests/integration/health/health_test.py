@@ -74,7 +74,8 @@ class Seen(Health):
         self.assertFalse(seen["worker_alive"])
         self.assertFalse(seen["restart_asked"])  # nobody supervises it
         health = self.health()
-        self.assertEqual((health["ready"], health["ill"]["zombie"]), (False, 1))
+        self.assertEqual((health["ready"], health["healthy"], health["ill"]["zombie"]), (False, False, 1))
+        self.assertRegex(health["wrong"], f"^pid {comfy.pid} is zombie: ")
         self.assertTrue(health["why"].startswith("zombie: "))
         comfy.request("GET", "/prompt")  # it lives
         self.end_agent()
@@ -95,6 +96,22 @@ class Seen(Health):
             comfy.send_signal(signal.SIGCONT)
         after = self.wait_state("well")
         self.assertEqual((after["pid"], after["restart_asked"]), (before["pid"], False))
+
+    def test_who_does_not_answer_is_not_ready_long_before_it_is_ill(self) -> None:
+        self.env["COMFYMON_HTTP_SILENT"] = "16s"
+        self.start_agent()
+        comfy = self.comfy()
+        self.wait_state("well")
+        comfy.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: not self.health()["ready"], 12, "not ready")
+            health = self.health()
+            self.assertEqual((health["processes"][0]["state"], health["healthy"]), ("well", True))
+            self.assertRegex(health["why"], "^HTTP has not answered for [5-9] s")
+        finally:
+            comfy.send_signal(signal.SIGCONT)
+        wait_until(lambda: self.health()["ready"], 5, "ready again")
+        self.assertEqual(self.health()["ill"]["http_silent"], 0)
 
     def test_a_hang_makes_no_progress_and_a_job_that_talks_does(self) -> None:
         self.start_agent()

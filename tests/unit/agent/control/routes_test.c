@@ -1,19 +1,53 @@
 /*
- * Routes of the control socket, and the ids in them.
+ * Routes of the control socket and of the health port, and the ids in them.
  */
 #include "agent/control/routes.h"
 #include "agent/control/views.h"
 #include "tests/t.h"
 
+static const char *other;
+
+/* By the control socket, and by the health port. */
+static bool
+found(const char *method, const char *path)
+{
+	return route_find(method, path, false, &other) != NULL;
+}
+
+static bool
+found_open(const char *method, const char *path)
+{
+	return route_find(method, path, true, &other) != NULL;
+}
+
 TEST(finds_routes_by_method_and_path)
 {
-	bool other;
+	CHECK(found("GET", "/status"));
+	CHECK(found("HEAD", "/status"));
+	CHECK(found("GET", "/trace/abc"));
+	CHECK(!found("GET", "/trace") && other == NULL);
+	CHECK(!found("POST", "/status"));
+	CHECK_STR(other, "GET");
+	CHECK(!found("GET", "/retry"));
+	CHECK_STR(other, "POST");
+	CHECK(!found("GET", "/status/../x"));
+	CHECK(!found("get", "/status"));
+}
 
-	CHECK(route_find("GET", "/status", &other) != NULL);
-	CHECK(route_find("GET", "/trace/abc", &other) != NULL);
-	CHECK(route_find("GET", "/trace", &other) == NULL && !other);
-	CHECK(route_find("POST", "/status", &other) == NULL && other);
-	CHECK(route_find("GET", "/status/../x", &other) == NULL);
+TEST(the_port_knows_health_and_nothing_else)
+{
+	static const char *const not_open[] = { "/status", "/traces", "/trace/00000000000000ff",
+		"/jobs", "/job/1", "/memory", "/", "", "/healthz/", "/HEALTHZ", "//healthz",
+		"/healthz?", "*" };
+
+	CHECK(found_open("GET", "/healthz") && found_open("HEAD", "/healthz"));
+	CHECK(found_open("GET", "/readyz") && found_open("HEAD", "/readyz"));
+	CHECK(!found_open("POST", "/readyz") && other != NULL);
+	for (size_t i = 0; i < sizeof not_open / sizeof not_open[0]; i++) {
+		CHECK(!found_open("GET", not_open[i]));
+		CHECK(other == NULL);
+	}
+	CHECK(!found_open("POST", "/retry") && other == NULL);
 }
 
 TEST(reads_trace_ids_of_16_or_32_digits_and_nothing_else)
@@ -32,13 +66,11 @@ TEST(reads_trace_ids_of_16_or_32_digits_and_nothing_else)
 
 TEST(finds_the_routes_of_jobs)
 {
-	bool other;
-
-	CHECK(route_find("GET", "/jobs", &other) != NULL);
-	CHECK(route_find("GET", "/job/17", &other) != NULL);
-	CHECK(route_find("GET", "/job", &other) == NULL && !other);
-	CHECK(route_find("DELETE", "/job/17", &other) == NULL && other);
-	CHECK(route_find("GET", "/jobsx", &other) == NULL);
+	CHECK(found("GET", "/jobs"));
+	CHECK(found("GET", "/job/17"));
+	CHECK(!found("GET", "/job") && other == NULL);
+	CHECK(!found("DELETE", "/job/17") && other != NULL);
+	CHECK(!found("GET", "/jobsx"));
 }
 
 TEST(reads_states_of_jobs_and_takes_no_other_word)
@@ -81,6 +113,7 @@ int
 main(void)
 {
 	RUN(finds_routes_by_method_and_path);
+	RUN(the_port_knows_health_and_nothing_else);
 	RUN(reads_trace_ids_of_16_or_32_digits_and_nothing_else);
 	RUN(finds_the_routes_of_jobs);
 	RUN(reads_states_of_jobs_and_takes_no_other_word);

@@ -36,6 +36,13 @@ TEST(who_answers_is_well_and_who_never_did_is_starting)
 	CHECK_EQ(judge(&v), HEALTH_UNKNOWN);
 }
 
+TEST(who_cannot_work_is_broken_and_who_may_only_be_slow_is_not)
+{
+	for (int s = 0; s < HEALTH_STATES; s++)
+		CHECK_EQ(health_state_is_broken((enum health_state)s),
+		    s == HEALTH_ZOMBIE || s == HEALTH_CUDA_POISONED || s == HEALTH_HTTP_SILENT);
+}
+
 TEST(a_worker_gone_while_http_answers_is_a_zombie)
 {
 	struct vitals v = well();
@@ -128,6 +135,7 @@ int
 main(void)
 {
 	RUN(who_answers_is_well_and_who_never_did_is_starting);
+	RUN(who_cannot_work_is_broken_and_who_may_only_be_slow_is_not);
 	RUN(a_worker_gone_while_http_answers_is_a_zombie);
 	RUN(an_orderly_end_is_no_zombie);
 	RUN(silence_is_an_illness_only_after_its_time);

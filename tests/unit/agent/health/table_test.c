@@ -102,9 +102,13 @@ TEST(two_failures_of_the_device_cost_one_life_once)
 	job(h, 1, 2, false, 0, KEY_STATUS, TEXT_SUCCESS);
 	job(h, 1, 3, false, WIRE_SPAN_JOB_FAILED, KEY_DEVICE, TEXT_TRUE);
 	CHECK(seen(h)->processes[0].state != HEALTH_CUDA_POISONED);
+	CHECK(seen(h)->healthy);
+	CHECK_STR(seen(h)->wrong, "");
 	job(h, 1, 4, false, WIRE_SPAN_JOB_FAILED, KEY_DEVICE, TEXT_TRUE);
 	CHECK_EQ(seen(h)->processes[0].state, HEALTH_CUDA_POISONED);
 	CHECK_EQ(seen(h)->ill[HEALTH_CUDA_POISONED], 1);
+	CHECK(!seen(h)->healthy && !seen(h)->ready);
+	CHECK(strstr(seen(h)->wrong, " is cuda_poisoned: 2 jobs in a row") != NULL);
 	CHECK_EQ(asked, 1);
 	CHECK_EQ(asked_for, HEALTH_CUDA_POISONED);
 	/* It has begun anew in place: the old one is forgotten, the life is the same. */
