@@ -38,13 +38,13 @@ if [ $quick = yes ]; then
 	exit
 fi
 
-say "asan: build, unit and contract tests under AddressSanitizer and UBSan"
+say "asan: build, unit, contract and the agent's life under AddressSanitizer and UBSan"
 build asan
-ctest --no-tests=error --test-dir build/asan -j "$jobs" --output-on-failure -L 'unit|contract' -LE nosan
+ctest --no-tests=error --test-dir build/asan -j "$jobs" --output-on-failure -L 'unit|contract|asan'
 
-say "tsan: build, unit and contract tests under ThreadSanitizer"
+say "tsan: build, unit, contract and the agent's threads under ThreadSanitizer"
 build tsan
-ctest --no-tests=error --test-dir build/tsan -j "$jobs" --output-on-failure -L 'unit|contract' -LE nosan
+ctest --no-tests=error --test-dir build/tsan -j "$jobs" --output-on-failure -L 'unit|contract|tsan'
 
 say "fuzz: ten seconds a target"
 build fuzz

@@ -105,17 +105,22 @@ add_set(struct cli *c, const char *set)
 	return CLI_OK;
 }
 
-/* Kept for the life of the process: the configuration points nowhere into it, but errors do. */
 static int
 add_key(struct cli *c, const char *key, const char *value)
 {
-	size_t n = strlen(key) + strlen(value) + 2;
-	char *set = malloc(n);
+	char *set;
+	int rv;
 
-	if (set == NULL)
+	if (asprintf(&set, "%s=%s", key, value) < 0) {
+		fprintf(stderr, "comfymon: %s\n", err_text(E_NOMEM));
 		return CLI_FAILED;
-	snprintf(set, n, "%s=%s", key, value);
-	return add_set(c, set);
+	}
+	rv = add_set(c, set);
+	if (rv == CLI_OK)
+		c->made[c->made_count++] = set;
+	else
+		free(set);
+	return rv;
 }
 
 static int
@@ -178,6 +183,13 @@ static bool
 takes_command(const struct verb *verb)
 {
 	return verb->argument != NULL && strncmp(verb->argument, "--", 2) == 0;
+}
+
+void
+args_free(struct cli *c)
+{
+	while (c->made_count > 0)
+		free(c->made[--c->made_count]);
 }
 
 int

@@ -32,6 +32,8 @@ struct cli {
 	const char *config_file;
 	const char *sets[32];
 	size_t set_count;
+	char *made[32]; /* those of sets that args.c made */
+	size_t made_count;
 	bool json, help, yes, copy, autostarted, print_default, print_schema, all, tags, man;
 	const char *color, *comfyui, *node, *state, *text, *since, *min_duration, *out;
 	long limit, pid;
@@ -58,6 +60,7 @@ extern const size_t exit_count;
 
 /* args.c: fills c; a usage error prints one line on stderr and returns CLI_USAGE. */
 int args_parse(struct cli *c, int argc, char **argv, const struct verb **verb);
+void args_free(struct cli *c);
 /* manual.c: verb NULL is the whole program. */
 void args_help(const struct cli *c, FILE *f, const struct verb *verb);
 

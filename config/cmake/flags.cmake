@@ -23,6 +23,11 @@ if(WERROR)
 endif()
 if(SANITIZE)
 	target_compile_options(project_flags INTERFACE -fsanitize=${SANITIZE} -fno-sanitize-recover=all)
+	# The runtime of UBSan beside ASan's writes to standard error alone, where a test may not look; a
+	# trap is a SIGILL, which ASan reports like everything else, with its line.
+	if(SANITIZE MATCHES undefined)
+		target_compile_options(project_flags INTERFACE -fsanitize-undefined-trap-on-error)
+	endif()
 	target_link_options(project_flags INTERFACE -fsanitize=${SANITIZE})
 elseif(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo" OR CMAKE_BUILD_TYPE STREQUAL "Release")
 	target_compile_options(project_flags INTERFACE -D_FORTIFY_SOURCE=2)

@@ -34,7 +34,7 @@ function(py_test name script)
 	if(NOT T_TIMEOUT)
 		set(T_TIMEOUT 120)
 	endif()
-	add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} ${script})
+	add_test(NAME ${name} COMMAND ${under_sanitizer} ${Python3_EXECUTABLE} ${script})
 	set_tests_properties(${name} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_LABELS}" ENVIRONMENT
 		"COMFYMON_BIN=${CMAKE_BINARY_DIR}/bin/comfymon;COMFYMON_BUILD=${CMAKE_BINARY_DIR};COMFYMON_ROOT=${PROJECT_SOURCE_DIR};PYTHONDONTWRITEBYTECODE=1;${T_ENV}")
 endfunction()

@@ -7,7 +7,8 @@
         agent.kill9(ledger); agent.start()    # same directories
 
 The binary is $COMFYMON_BIN, else build/release/bin/comfymon under the root. Nothing of the
-caller's environment reaches it but PATH, sanitizer options and what `env` names. Run and data
+caller's environment reaches it but PATH, sanitizer options and what `env` names. A build with
+sanitizers ($COMFYMON_SANITIZER) is ended by SIGTERM where others are killed: leaks are seen at the end. Run and data
 directories are temporary, short (a socket's path has at most 107 bytes) and removed by close().
 Every wait has a limit and its failure says what was waited for and shows the log's end.
 """
@@ -15,6 +16,7 @@ Every wait has a limit and its failure says what was waited for and shows the lo
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import shutil
@@ -30,8 +32,9 @@ from support.counters import trace_counters
 from support.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
-PASSED = ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS")
+PASSED = ("PATH", "ASAN_OPTIONS", "TSAN_OPTIONS")
 SOCKET_PATH_MAX = 107
+STOP_S = 5.0    # an agent with a hanging destination is killed then
 T = TypeVar("T")
 
 
@@ -42,6 +45,21 @@ class HarnessError(AssertionError):
 def binary() -> Path:
     """The comfymon under test."""
     return Path(os.environ.get("COMFYMON_BIN") or ROOT / "build/release/bin/comfymon")
+
+
+def sanitizer() -> str:
+    """"" or the sanitizers of the build under test: address,undefined or thread."""
+    return os.environ.get("COMFYMON_SANITIZER", "")
+
+
+def passed_env() -> Dict[str, str]:
+    """What of the caller's environment every program under test gets."""
+    return {name: os.environ[name] for name in PASSED if name in os.environ}
+
+
+def leaves_faults_alone(env: Dict[str, str]) -> Dict[str, str]:
+    """For a program that a test sends a SIGSEGV: it dies of it, and the sanitizer has nothing to report."""
+    return {**env, **{name: f"{env[name]}:handle_segv=0" for name in ("ASAN_OPTIONS", "TSAN_OPTIONS") if name in env}}
 
 
 def wait_until(predicate: Callable[[], T], timeout: float, what: str = "condition",
@@ -212,7 +230,11 @@ class Agent:
         return last
 
     def close(self) -> None:
-        """Kill what still runs and remove the directories."""
+        """End what still runs and remove the directories."""
+        if sanitizer() and self.process and self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_S)
         self._kill_quietly()
         atexit.unregister(self._kill_quietly)
         if self._own_dirs:
@@ -238,7 +260,7 @@ class Agent:
 
 def clean_env(dirs: Dirs, url: Optional[str], more: Dict[str, str]) -> Dict[str, str]:
     """A small environment in which no setting of the caller's can leak."""
-    env = {name: os.environ[name] for name in PASSED if name in os.environ}
+    env = passed_env()
     env.update({"HOME": str(dirs.home), "LANG": "C.UTF-8", "TZ": "UTC",
                 "COMFYMON_RUN_DIR": str(dirs.run), "COMFYMON_DATA_DIR": str(dirs.data)})
     if url is not None:

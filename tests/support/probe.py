@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from support.fake_datadog import FakeDatadog
-from support.harness import Agent, HarnessError, binary, wait_until
+from support.harness import Agent, HarnessError, binary, leaves_faults_alone, wait_until
 from support.ledger import Ledger, Report
 
 TRAFFIC = ("--traces", "1000000", "--spans", "7", "--tags", "4", "--jobs")
@@ -33,7 +33,7 @@ class Probes:
     def __init__(self, agent: Agent, ledger: Ledger, seed: int = 1) -> None:
         self.agent = agent
         self.ledger = ledger
-        self.env = dict(agent.env)      # as it is now: what is done to the collector later is not for probes
+        self.env = leaves_faults_alone(agent.env)   # as it is now: what is done to the collector later is not for probes
         self.random = random.Random(seed)
         self.alive: List[subprocess.Popen] = []
         self.ended = 0

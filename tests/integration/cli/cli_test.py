@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from support.fake_datadog import FakeDatadog  # noqa: E402
-from support.harness import ROOT, Agent, binary, wait_until  # noqa: E402
+from support.harness import ROOT, Agent, binary, passed_env, wait_until  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
 OK, PROBLEM, USAGE, NO_AGENT = 0, 1, 2, 3
@@ -144,7 +144,7 @@ class Alone(unittest.TestCase):
     def setUp(self) -> None:
         self.dir = tempfile.TemporaryDirectory()
         self.addCleanup(self.dir.cleanup)
-        self.env = {"PATH": os.environ["PATH"], "COMFYMON_RUN_DIR": self.dir.name + "/run",
+        self.env = {**passed_env(), "COMFYMON_RUN_DIR": self.dir.name + "/run",
                     "COMFYMON_DATA_DIR": self.dir.name + "/data"}
 
     def test_usage_errors_name_what_was_wrong(self) -> None:

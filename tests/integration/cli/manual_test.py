@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from support.harness import ROOT, binary  # noqa: E402
+from support.harness import ROOT, binary, passed_env  # noqa: E402
 
 BUILD = Path(os.environ.get("COMFYMON_BUILD", ROOT / "build" / "release"))
-ENV = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "COMFYMON_RUN_DIR": "/nonexistent/run",
+ENV = {**passed_env(), "LANG": "C.UTF-8", "COMFYMON_RUN_DIR": "/nonexistent/run",
        "COMFYMON_DATA_DIR": "/nonexistent/data"}
 
 

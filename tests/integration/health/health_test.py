@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS / "standin")]
 from client import ComfyUI, workflow  # noqa: E402
-from support.harness import binary, wait_until  # noqa: E402
+from support.harness import binary, passed_env, wait_until  # noqa: E402
 
 NODE = str(Path(os.environ.get("COMFYMON_BUILD", "build/release")) / "node" / "comfymon")
 
@@ -24,7 +24,7 @@ NODE = str(Path(os.environ.get("COMFYMON_BUILD", "build/release")) / "node" / "c
 class Health(unittest.TestCase):
     def setUp(self) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp"))
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.base), "COMFYMON_RUN_DIR": str(self.base / "run"),
+        self.env = {**passed_env(), "HOME": str(self.base), "COMFYMON_RUN_DIR": str(self.base / "run"),
                     "COMFYMON_DATA_DIR": str(self.base / "data"), "COMFYMON_DESTINATIONS": "none", "COMFYMON_AUTOSTART": "0",
                     "COMFYMON_HTTP_SILENT": "2s", "COMFYMON_NO_PROGRESS": "3s"}
         self.agent: Optional["subprocess.Popen[bytes]"] = None

@@ -250,7 +250,7 @@ class Lasting(Case):
                     pass
 
         decorated = trace("hooked")(lambda value: value)
-        busy(2000)
+        busy(40000)     # until the memo of texts, which holds 2048 of them, is full
         gc.collect()
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)

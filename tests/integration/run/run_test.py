@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from support.harness import ROOT, binary, can_connect, wait_until  # noqa: E402
+from support.harness import ROOT, binary, can_connect, passed_env, wait_until  # noqa: E402
 
 PYTHON = sys.executable
 ALLOCATE = """
@@ -42,7 +42,7 @@ def alive(pid: int) -> bool:
 def writable_cgroup() -> bool:
     """Can a memory cgroup be made here? The supervisor itself is asked."""
     with tempfile.TemporaryDirectory(prefix="cm-", dir="/tmp") as base:
-        env = {"PATH": os.environ["PATH"], "COMFYMON_RUN_DIR": base + "/r", "COMFYMON_DATA_DIR": base + "/d"}
+        env = {**passed_env(), "COMFYMON_RUN_DIR": base + "/r", "COMFYMON_DATA_DIR": base + "/d"}
         subprocess.run([str(binary()), "run", "--no-agent", "--memory-limit", "100M", "--", "true"], env=env,
                        capture_output=True, timeout=20, check=False)
         boxes = list(Path(base, "d/deaths").glob("*.json"))
@@ -52,7 +52,7 @@ def writable_cgroup() -> bool:
 class Supervised(unittest.TestCase):
     def setUp(self) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="cm-", dir="/tmp"))
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.base), "COMFYMON_RUN_DIR": str(self.base / "run"),
+        self.env = {**passed_env(), "HOME": str(self.base), "COMFYMON_RUN_DIR": str(self.base / "run"),
                     "COMFYMON_DATA_DIR": str(self.base / "data"), "COMFYMON_DESTINATIONS": "none",
                     "COMFYMON_RUN_DRAIN": "0s"}
         self.process: Optional["subprocess.Popen[bytes]"] = None
