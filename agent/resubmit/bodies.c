@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,12 @@ word(const char *line, const char *key, char *out, size_t cap)
 	return false;
 }
 
+static bool
+is_hex(const char *text, size_t digits)
+{
+	return strlen(text) == digits && strspn(text, "0123456789abcdef") == digits;
+}
+
 enum err
 body_parse(const char *text, size_t n, size_t file_bytes, struct body_line *out)
 {
@@ -86,8 +93,11 @@ body_parse(const char *text, size_t n, size_t file_bytes, struct body_line *out)
 	b.number = strtod(value, &end);
 	if (end == value || *end != '\0')
 		return E_INVAL;
+	if (isnan(b.number))
+		b.number = 0; /* it stands nowhere in an order */
 	if (!word(line, "workflow", b.workflow, sizeof b.workflow) ||
-	    !word(line, "probe", b.probe, sizeof b.probe) ||
+	    !is_hex(b.workflow, sizeof b.workflow - 1) ||
+	    !word(line, "probe", b.probe, sizeof b.probe) || !is_hex(b.probe, sizeof b.probe - 1) ||
 	    !word(line, "secret", value, sizeof value))
 		return E_INVAL;
 	b.secret = strcmp(value, "0") != 0;

@@ -13,8 +13,9 @@
 #include "agent/resubmit/internal.h"
 #include "tests/t.h"
 
-#define PROBE "probe=00112233445566778899aabbccddeeff "
-#define LINE  BODY_MAGIC "number=-2.5 workflow=3fa91c02 " PROBE "secret=0 bytes=7\n"
+#define PROBE    "probe=00112233445566778899aabbccddeeff "
+#define WORKFLOW "workflow=3fa91c02 "
+#define LINE     BODY_MAGIC "number=-2.5 " WORKFLOW PROBE "secret=0 bytes=7\n"
 
 /* Of the processor for the journal: no record is shown here. */
 const char *
@@ -49,18 +50,23 @@ TEST(a_line_says_what_its_prompt_is)
 	    parse(BODY_MAGIC "number=0 more=x workflow=00000000 " PROBE "secret=1 bytes=0\n", &b),
 	    E_OK);
 	CHECK(b.secret);
+	REQUIRE(parse(BODY_MAGIC "number=nan workflow=00000000 " PROBE "secret=1 bytes=0\n", &b) ==
+		E_OK);
+	CHECK(b.number == 0);
 }
 
 TEST(what_is_not_whole_is_refused)
 {
 	static const char *const texts[] = { "", "\n", "x", BODY_MAGIC "\n", LINE,
 		LINE "{\"a\":12}", LINE "{\"a\"}",
-		"comfymon-body 2 number=0 workflow=0 " PROBE "secret=0 bytes=1\n1",
-		BODY_MAGIC "number= workflow=0 " PROBE "secret=0 bytes=1\n1",
+		"comfymon-body 2 number=0 " WORKFLOW PROBE "secret=0 bytes=1\n1",
+		BODY_MAGIC "number= " WORKFLOW PROBE "secret=0 bytes=1\n1",
 		BODY_MAGIC "number=0 workflow=0123456789 " PROBE "secret=0 bytes=1\n1",
-		BODY_MAGIC "number=0 workflow=0 " PROBE "secret=0 bytes=-1\n1",
-		BODY_MAGIC "number=0 workflow=0 " PROBE "secret=0 bytes=0\n",
-		BODY_MAGIC "number=0 workflow=0 secret=0 bytes=1\n1" };
+		BODY_MAGIC "number=0 workflow=012345 " PROBE "secret=0 bytes=1\n1",
+		BODY_MAGIC "number=0 " WORKFLOW PROBE "secret=0 bytes=-1\n1",
+		BODY_MAGIC "number=0 " WORKFLOW PROBE "secret=0 bytes=0\n",
+		BODY_MAGIC "number=0 " WORKFLOW "probe=../../etc secret=0 bytes=1\n1",
+		BODY_MAGIC "number=0 " WORKFLOW "secret=0 bytes=1\n1" };
 	struct body_line b;
 
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
