@@ -52,16 +52,14 @@ append_line(const struct run *r, const char *id)
 	struct exit_record line = { .pid = (uint64_t)x->pid,
 		.start_ticks = r->start_ticks,
 		.time_real_ns = x->time_real_ns,
-		.cause = x->death.cause,
-		.certainty = x->death.certainty,
-		.signal = x->death.signal,
-		.exit_code = x->death.exit_code,
 		.limit_bytes = x->evidence.limit_bytes,
 		.rss_bytes = x->evidence.last_bytes,
 		.peak_bytes = x->evidence.peak_bytes,
+		.uptime_ms = x->uptime_ms,
 		.restarted = x->restarted };
 	enum err e;
 
+	exit_record_death(&line, &x->death);
 	snprintf(line.life, sizeof line.life, "%s", r->life);
 	snprintf(line.death, sizeof line.death, "%s", id);
 	e = exits_append(r->o->data_dir, &line);

@@ -1,5 +1,5 @@
 /*
- * exits.c - append a line, find a line.  See exits.h.
+ * exits.c - append a line, find a line, go through the lines.  See exits.h.
  */
 #include "agent/supervisor/exits.h"
 
@@ -24,7 +24,43 @@ life_is_valid(const char *life)
 	return n > 0 && n < LIFE_BYTES && life[n] == '\0';
 }
 
+void
+exit_record_death(struct exit_record *r, const struct death *d)
+{
+	size_t n = 0;
+
+	r->cause = d->cause;
+	r->certainty = d->certainty;
+	r->signal = d->signal;
+	r->exit_code = d->exit_code;
+	r->why[0] = '\0';
+	for (unsigned i = 0; i < d->lines; i++) /* each fits with the byte in front of it */
+		n += (size_t)snprintf(
+		    r->why + n, sizeof r->why - n, "%s%s", i > 0 ? "\n" : "", d->text[i]);
+}
+
 /* ---- write ------------------------------------------------------------------ */
+
+/* Of the evidence as one word; what does not fit is left out. */
+static void
+put_why(char *to, size_t cap, const char *why)
+{
+	size_t n = 0;
+
+	for (; *why != '\0' && n + 4 < cap; why++) {
+		unsigned char c = (unsigned char)*why;
+
+		if (c == ' ')
+			to[n++] = '+';
+		else if (c == '\n')
+			to[n++] = '|';
+		else if (c < ' ' || c >= 127 || c == '%' || c == '+' || c == '|')
+			n += (size_t)snprintf(to + n, cap - n, "%%%02X", c);
+		else
+			to[n++] = (char)c;
+	}
+	to[n] = '\0';
+}
 
 /* The name of a black box: one word, or none. */
 static bool
@@ -94,21 +130,23 @@ is_torn(int fd, const struct stat *st)
 enum err
 exits_append(const char *data_dir, const struct exit_record *r)
 {
-	char line[EXITS_LINE_BYTES];
+	char line[EXITS_LINE_BYTES], why[3 * EXITS_WHY_BYTES];
 	struct stat st;
 	bool fresh;
 	int fd, n;
 	enum err e;
 
+	put_why(why, sizeof why, r->why);
 	if (!life_is_valid(r->life) || !is_word(r->death))
 		return E_INVAL;
 	n = snprintf(line, sizeof line,
 	    "\nexit life=%s pid=%" PRIu64 " ticks=%" PRIu64 " time_ns=%" PRIu64
 	    " verdict=%s certainty=%s signal=%d exit=%d limit=%" PRIu64 " rss=%" PRIu64
-	    " peak=%" PRIu64 " restarted=%d death=%s\n",
+	    " peak=%" PRIu64 " restarted=%d death=%s uptime_ms=%" PRIu64 "%s%s\n",
 	    r->life, r->pid, r->start_ticks, r->time_real_ns, cause_name(r->cause),
 	    certainty_name(r->certainty), r->signal, r->exit_code, r->limit_bytes, r->rss_bytes,
-	    r->peak_bytes, r->restarted, r->death[0] != '\0' ? r->death : "none");
+	    r->peak_bytes, r->restarted, r->death[0] != '\0' ? r->death : "none", r->uptime_ms,
+	    why[0] != '\0' ? " why=" : "", why);
 	if (n < 0 || (size_t)n >= sizeof line)
 		return E_FULL;
 	e = open_with_room(data_dir, &fd, &st, &fresh);
@@ -169,13 +207,48 @@ take_word(const char *v, char *out, size_t cap)
 	return true;
 }
 
+static int
+hex_digit(char c)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	const char *at = c != '\0' ? strchr(digits, c) : NULL;
+
+	return at != NULL ? (int)(at - digits) : -1;
+}
+
+/* What put_why made; false for what it never makes. */
+static bool
+take_why(const char *v, char *out, size_t cap)
+{
+	size_t n = 0;
+
+	for (; *v != '\0'; v++) {
+		int high, low, c = *v == '+' ? ' ' : *v == '|' ? '\n' : (unsigned char)*v;
+
+		if (n + 1 == cap)
+			return false;
+		if (*v == '%') {
+			if ((high = hex_digit(v[1])) < 0 || (low = hex_digit(v[2])) < 0)
+				return false;
+			c = high << 4 | low;
+			v += 2;
+		}
+		if (c == '\0')
+			return false;
+		out[n++] = (char)c;
+	}
+	out[n] = '\0';
+	return true;
+}
+
 /* One "key=value"; false when a key that we know has a value that it cannot have. */
 static bool
 take_pair(const char *key, const char *v, struct exit_record *r)
 {
 	uint64_t *const numbers[] = { &r->pid, &r->start_ticks, &r->time_real_ns, &r->limit_bytes,
-		&r->rss_bytes, &r->peak_bytes };
-	static const char *const keys[] = { "pid", "ticks", "time_ns", "limit", "rss", "peak" };
+		&r->rss_bytes, &r->peak_bytes, &r->uptime_ms };
+	static const char *const keys[] = { "pid", "ticks", "time_ns", "limit", "rss", "peak",
+		"uptime_ms" };
 
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
 		if (strcmp(key, keys[i]) == 0)
@@ -190,6 +263,8 @@ take_pair(const char *key, const char *v, struct exit_record *r)
 		return take_int(v, &r->signal);
 	if (strcmp(key, "exit") == 0)
 		return take_int(v, &r->exit_code);
+	if (strcmp(key, "why") == 0)
+		return take_why(v, r->why, sizeof r->why);
 	if (strcmp(key, "restarted") == 0)
 		r->restarted = strcmp(v, "1") == 0;
 	else if (strcmp(key, "death") == 0 && strcmp(v, "none") != 0)
@@ -226,39 +301,61 @@ parse(const char *line, size_t n, struct exit_record *out)
 	return true;
 }
 
-/* The last of its lines in the newest EXITS_MAX_BYTES of one file; a line without an end is none.
- */
+/* The newest EXITS_MAX_BYTES of a file into `text`, which has room for them. */
 static enum err
-find_in(const char *path, const char *life, struct exit_record *out)
+read_newest(const char *data_dir, const char *name, char *text, size_t *n)
 {
-	char *text = malloc(EXITS_MAX_BYTES);
+	char path[600];
 	struct stat st;
-	size_t n = 0;
-	int fd = -1;
-	enum err e = text != NULL ? file_open_read(path, &fd) : E_NOMEM;
 	uint64_t from = 0;
-	bool found = false;
+	int fd = -1;
+	enum err e = path_join(path, sizeof path, data_dir, name);
 
+	*n = 0;
+	if (e == E_OK)
+		e = file_open_read(path, &fd);
 	if (e == E_OK && fstat(fd, &st) != 0)
 		e = E_IO;
 	if (e == E_OK && st.st_size > EXITS_MAX_BYTES)
 		from = (uint64_t)st.st_size - EXITS_MAX_BYTES;
 	if (e == E_OK)
-		e = file_pread(fd, text, EXITS_MAX_BYTES, from, &n);
-	for (const char *line = text, *end; e == E_OK && n > 0; line = end + 1) {
-		struct exit_record r;
+		e = file_pread(fd, text, EXITS_MAX_BYTES, from, n);
+	if (fd >= 0)
+		close(fd);
+	return e;
+}
 
-		end = memchr(line, '\n', n);
-		if (end == NULL)
-			break;
-		n -= (size_t)(end + 1 - line);
-		if (parse(line, (size_t)(end - line), &r) && strcmp(r.life, life) == 0) {
+/* Step through whole lines that are good: false at the end. */
+static bool
+next_line(const char *text, size_t n, size_t *at, struct exit_record *out)
+{
+	const char *end;
+
+	while (*at < n && (end = memchr(text + *at, '\n', n - *at)) != NULL) {
+		const char *line = text + *at;
+
+		*at = (size_t)(end + 1 - text);
+		if (parse(line, (size_t)(end - line), out))
+			return true;
+	}
+	return false;
+}
+
+/* The last of its lines in one file. */
+static enum err
+find_in(const char *data_dir, const char *name, const char *life, struct exit_record *out)
+{
+	char *text = malloc(EXITS_MAX_BYTES);
+	struct exit_record r;
+	size_t n = 0, at = 0;
+	bool found = false;
+	enum err e = text != NULL ? read_newest(data_dir, name, text, &n) : E_NOMEM;
+
+	while (e == E_OK && next_line(text, n, &at, &r))
+		if (strcmp(r.life, life) == 0) {
 			*out = r;
 			found = true;
 		}
-	}
-	if (fd >= 0)
-		close(fd);
 	free(text);
 	return e == E_OK && !found ? E_NOTFOUND : e;
 }
@@ -266,15 +363,48 @@ find_in(const char *path, const char *life, struct exit_record *out)
 enum err
 exits_find(const char *data_dir, const char *life, struct exit_record *out)
 {
-	static const char *const files[] = { EXITS_FILE, OLDER_FILE };
-	enum err e = E_NOTFOUND;
+	enum err e = find_in(data_dir, EXITS_FILE, life, out);
 
-	for (size_t i = 0; i < 2 && e == E_NOTFOUND; i++) {
-		char path[600];
+	return e == E_NOTFOUND ? find_in(data_dir, OLDER_FILE, life, out) : e;
+}
 
-		e = path_join(path, sizeof path, data_dir, files[i]);
-		if (e == E_OK)
-			e = find_in(path, life, out);
+/* Is there a line of that life before `end`?  Then *at is behind the first. */
+static bool
+first_of(const char *text, size_t end, const char *life, size_t *at)
+{
+	struct exit_record r;
+
+	for (*at = 0; next_line(text, end, at, &r);)
+		if (strcmp(r.life, life) == 0)
+			return true;
+	return false;
+}
+
+enum err
+exits_next(const char *data_dir, const char *after, struct exit_record *out)
+{
+	char *text = malloc(2 * EXITS_MAX_BYTES);
+	struct exit_record r;
+	size_t older = 0, newer = 0, at = 0, begun, behind;
+	bool found = false;
+	enum err e = text != NULL ? E_OK : E_NOMEM;
+
+	/* The newer first: should it be renamed meanwhile, its lines come twice, and none is
+	 * missed. */
+	if (e == E_OK)
+		e = read_newest(data_dir, EXITS_FILE, text + EXITS_MAX_BYTES, &newer);
+	if (e == E_OK || e == E_NOTFOUND)
+		e = read_newest(data_dir, OLDER_FILE, text, &older);
+	if (e == E_OK || e == E_NOTFOUND) {
+		memmove(text + older, text + EXITS_MAX_BYTES, newer);
+		if (!first_of(text, older + newer, after, &at))
+			at = 0;
+		for (begun = at; !found && next_line(text, older + newer, &at, &r); begun = at)
+			found = !first_of(text, begun, r.life, &behind);
+		e = found ? E_OK : E_NOTFOUND;
 	}
+	if (found)
+		*out = r;
+	free(text);
 	return e;
 }

@@ -332,10 +332,6 @@ write_lost(const char *data_dir, const struct supervised *s)
 	struct blackbox *x = calloc(1, sizeof *x);
 	struct exit_record line = { .pid = s->command_pid,
 		.start_ticks = s->command_ticks,
-		.cause = CAUSE_LOST,
-		.certainty = UNSURE,
-		.signal = -1,
-		.exit_code = -1,
 		.limit_bytes = s->limit_bytes };
 	char id[96];
 	enum err e = x != NULL ? E_OK : E_NOMEM;
@@ -352,6 +348,8 @@ write_lost(const char *data_dir, const struct supervised *s)
 		x->method_why = s->why;
 		x->restart_why = "its supervisor had gone";
 		blackbox_id(x, id, sizeof id);
+		exit_record_death(&line, &x->death);
+		line.uptime_ms = x->uptime_ms;
 		snprintf(line.life, sizeof line.life, "%s", s->life);
 		snprintf(line.death, sizeof line.death, "%s", id);
 		e = exits_append(data_dir, &line);

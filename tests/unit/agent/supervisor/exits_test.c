@@ -74,6 +74,102 @@ TEST(finds_what_was_appended_with_every_value)
 	CHECK_STR(got.death, r.death);
 }
 
+TEST(brings_the_evidence_back_whatever_is_in_it)
+{
+	struct death d = {
+		.cause = CAUSE_KILLED, .certainty = LIKELY, .signal = 9, .exit_code = -1
+	};
+	struct exit_record r = { .time_real_ns = 1, .uptime_ms = 8812 }, got;
+
+	for (d.lines = 0; d.lines < DEATH_LINES; d.lines++)
+		memset(d.text[d.lines], d.lines % 2 == 0 ? '%' : 'x', DEATH_LINE_BYTES - 1);
+	snprintf(d.text[0], DEATH_LINE_BYTES, "ended by signal 9 (SIGKILL), a+b|c=d%%20\xc3\xa9\t");
+	fresh();
+	exit_record_death(&r, &d);
+	snprintf(r.life, sizeof r.life, "1-1-aa");
+	CHECK_EQ(exits_append(dir, &r), E_OK);
+	CHECK_EQ(exits_find(dir, "1-1-aa", &got), E_OK);
+	CHECK_EQ(got.cause, CAUSE_KILLED);
+	CHECK_EQ(got.certainty, LIKELY);
+	CHECK_EQ(got.signal, 9);
+	CHECK_EQ(got.exit_code, -1);
+	CHECK_EQ(got.uptime_ms, 8812);
+	CHECK_STR(got.why, r.why);
+	CHECK_EQ(strlen(got.why),
+	    DEATH_LINES * DEATH_LINE_BYTES - 1 - (DEATH_LINE_BYTES - 1) + strlen(d.text[0]));
+}
+
+TEST(refuses_evidence_that_it_never_writes)
+{
+	static const char *const broken[] = { "%", "%4", "%zz", "%2b", "%00" };
+	struct exit_record got;
+	char line[128];
+
+	fresh();
+	for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+		snprintf(line, sizeof line, "exit life=1-1-aa verdict=lost why=%s\n", broken[i]);
+		put_text(file, line, strlen(line));
+		CHECK_EQ(exits_find(dir, "1-1-aa", &got), E_NOTFOUND);
+	}
+	put_text(file, "exit life=1-1-aa verdict=lost why=a+b%2B|c\n", 43);
+	CHECK_EQ(exits_find(dir, "1-1-aa", &got), E_OK);
+	CHECK_STR(got.why, "a b+\nc");
+}
+
+static void
+put_life(const char *path, const char *life)
+{
+	char line[128];
+
+	snprintf(line, sizeof line, "exit life=%s verdict=lost\n", life);
+	put_text(path, line, strlen(line));
+}
+
+/* The lives from there on, one letter each. */
+static void
+check_walk(const char *after, const char *want)
+{
+	struct exit_record got;
+	char life[64], seen[16] = "";
+	size_t n = 0;
+
+	snprintf(life, sizeof life, "%s", after);
+	while (n < sizeof seen - 1 && exits_next(dir, life, &got) == E_OK) {
+		snprintf(life, sizeof life, "%s", got.life);
+		seen[n++] = got.life[0];
+	}
+	CHECK_STR(seen, want);
+}
+
+TEST(goes_through_the_lives_in_order_each_once_over_both_files)
+{
+	struct exit_record got = { .pid = 1 };
+
+	fresh();
+	CHECK_EQ(exits_next(dir, "", &got), E_NOTFOUND);
+	CHECK_EQ(got.pid, 1);
+	put_life(file, "c");
+	put_life(file, "d");
+	check_walk("", "cd");
+	put_life(older, "a");
+	put_life(older, "b");
+	check_walk("", "abcd");
+	check_walk("b", "cd");
+	check_walk("d", "");
+	put_life(file, "a"); /* a second line of a life says nothing new */
+	put_life(file, "d");
+	put_life(file, "e");
+	check_walk("a", "bcde");
+	check_walk("d", "e");
+	put_text(file, "exit life=f verdict=lost", 24); /* it may still grow */
+	check_walk("e", "");
+	put_text(file, "\n", 1);
+	check_walk("e", "f");
+	check_walk("9", "abcdef"); /* a life that is in no line any more: all are newer */
+	unlink(file);
+	check_walk("", "ab");
+}
+
 TEST(is_one_line_that_only_its_owner_may_read)
 {
 	struct exit_record r = record("12-1-0a0b0c0d");
@@ -277,6 +373,9 @@ main(void)
 	if (mkdtemp(dir) == NULL)
 		return 1;
 	RUN(finds_what_was_appended_with_every_value);
+	RUN(brings_the_evidence_back_whatever_is_in_it);
+	RUN(refuses_evidence_that_it_never_writes);
+	RUN(goes_through_the_lives_in_order_each_once_over_both_files);
 	RUN(is_one_line_that_only_its_owner_may_read);
 	RUN(finds_the_newest_of_a_life_among_others);
 	RUN(says_not_found_without_a_file_and_leaves_the_result_alone);
