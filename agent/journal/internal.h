@@ -43,6 +43,7 @@ struct row *rows_add(struct journal *j);
 struct row *rows_of_wait(struct journal *j, const struct span_seen *s, const struct facts *f);
 struct row *rows_of_run(struct journal *j, const struct span_seen *s, const struct facts *f);
 struct row *rows_by_id(struct journal *j, int64_t id);
+bool rows_has(const struct journal *j, int64_t id); /* at hand */
 /* The one that runs, or has just failed, in the trace of a node. */
 struct row *rows_of_node(struct journal *j, const struct span_seen *s, const struct facts *f);
 /* All that have no end of this probe come to hand. */

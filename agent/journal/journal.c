@@ -10,6 +10,8 @@
 
 #include "agent/journal/internal.h"
 
+#define LAST_JOBS 64u /* of a process, that are looked at for the one it ended with */
+
 enum err
 journal_new(const struct journal_options *o, struct journal **out)
 {
@@ -68,25 +70,39 @@ ask_death(const struct journal *j, int64_t probe, struct journal_death *d)
 }
 
 /* What the reader of a dead ring could tell, in the journal's words. */
+static const struct {
+	const char *type, *reason;
+} from_ring[] = {
+	{ "lost", "lost" },
+	{ "killed.oom", "oom_kernel" },
+	{ "killed.signal", "killed" },
+	{ "crashed.segv", "crash_segv" },
+	{ "crashed.bus", "crash_segv" },
+	{ "crashed.abort", "crash_abort" },
+	{ "crashed", "crash_segv" },
+	{ "exited", "exited" },
+};
+#define FROM_RING (sizeof from_ring / sizeof from_ring[0])
+
 static const char *
 reason_of_type(const char *error_type)
 {
-	static const struct {
-		const char *type, *reason;
-	} known[] = {
-		{ "killed.oom", "oom_kernel" },
-		{ "killed.signal", "killed" },
-		{ "crashed.segv", "crash_segv" },
-		{ "crashed.bus", "crash_segv" },
-		{ "crashed.abort", "crash_abort" },
-		{ "crashed", "crash_segv" },
-		{ "exited", "exited" },
-	};
-
-	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-		if (strcmp(error_type, known[i].type) == 0)
-			return known[i].reason;
+	for (size_t i = 0; i < FROM_RING; i++)
+		if (strcmp(error_type, from_ring[i].type) == 0)
+			return from_ring[i].reason;
 	return "lost";
+}
+
+/* Was it running when its process ended? Only a verdict of a death has a certainty. */
+static bool
+ended_by_death(const struct job_row *job)
+{
+	if (job->state != JOB_FAILED || job->run_span == 0)
+		return false;
+	for (size_t i = 0; i < FROM_RING; i++)
+		if (strcmp(job->reason, from_ring[i].reason) == 0)
+			return true;
+	return job->certainty[0] != '\0';
 }
 
 /* Its process did not live to end it. */
@@ -333,6 +349,51 @@ journal_gone(struct journal *j, int64_t probe, const uint8_t boot_id[16], uint64
 			end_by_death(r, &death, JOB_LOST, "", now_real_ns);
 		/* else it is queued still: somebody will put it into the queue again, or end it */
 	}
+}
+
+/* What journal_ended_with looks for, among rows at hand and those of the store. */
+struct last {
+	const struct journal *j;
+	struct job_row *out;
+	int64_t probe;
+	bool found;
+};
+
+static void
+judge_last(struct last *l, const struct job_row *job)
+{
+	if (job->probe != l->probe || (job->state != JOB_RUNNING && !ended_by_death(job)) ||
+	    (l->found && job->started_real_ns < l->out->started_real_ns))
+		return;
+	*l->out = *job;
+	l->found = true;
+}
+
+static enum err
+last_of_store(void *ctx, const struct job_row *job)
+{
+	struct last *l = ctx;
+
+	if (!rows_has(l->j, job->id))
+		judge_last(l, job);
+	return E_OK;
+}
+
+bool
+journal_ended_with(struct journal *j, int64_t probe, struct job_row *out)
+{
+	struct last l = { .j = j, .out = out, .probe = probe };
+	struct job_filter f = {
+		.probe = probe, .states = 1u << JOB_RUNNING | 1u << JOB_FAILED, .limit = LAST_JOBS
+	};
+	enum err e;
+
+	for (size_t i = 0; i < j->count; i++)
+		judge_last(&l, &j->rows[i]->job);
+	e = j->o.store->ops->jobs(j->o.store, &f, last_of_store, &l);
+	if (e != E_OK)
+		rows_fail(j, e);
+	return l.found;
 }
 
 enum err

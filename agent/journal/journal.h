@@ -59,6 +59,11 @@ void journal_gone(
  */
 MUST_CHECK enum err journal_resolve(
     struct journal *j, int64_t job, enum job_state state, const char *reason, uint64_t now_real_ns);
+/*
+ * The job that this probe's process was running when it ended, as far as records
+ * have told: the one that began last.  False: none.  The row may not be in the store yet.
+ */
+bool journal_ended_with(struct journal *j, int64_t probe, struct job_row *out);
 /* Is there something to write? */
 bool journal_dirty(const struct journal *j);
 MUST_CHECK enum err journal_write(struct journal *j);

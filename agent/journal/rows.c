@@ -62,6 +62,12 @@ at_hand(const struct journal *j, int64_t id)
 	return NULL;
 }
 
+bool
+rows_has(const struct journal *j, int64_t id)
+{
+	return at_hand(j, id) != NULL;
+}
+
 static struct row *
 from_store(struct journal *j, const struct job_row *job)
 {

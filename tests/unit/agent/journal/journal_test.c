@@ -396,6 +396,49 @@ TEST(without_a_supervisor_the_ring_has_the_last_word)
 	desk_close(&d);
 }
 
+/* The job that runs when its process dies, by a death that is known or not. */
+static void
+check_ended_with(struct desk *d, const char *prompt_id)
+{
+	struct job_row job = { .id = 0 };
+
+	CHECK_EQ(journal_ended_with(d->journal, d->probe.id, &job), prompt_id != NULL);
+	CHECK_STR(job.prompt_id, prompt_id != NULL ? prompt_id : "");
+}
+
+TEST(tells_which_job_a_process_ended_with)
+{
+	static const bool known[] = { true, false };
+
+	for (size_t i = 0; i < 2; i++) {
+		struct desk d = desk_open();
+
+		open_journal(&d);
+		d.death = (struct journal_death){
+			.known = known[i], .reason = "oom_cgroup", .certainty = "certain"
+		};
+		check_ended_with(&d, NULL);
+		SEE(&d, SPAN_WORKFLOW, 5, 11, 100, 0, .open = true, .prompt_id = OTHER);
+		check_ended_with(&d, OTHER); /* as far as records have told */
+		SEE(&d, SPAN_WORKFLOW, 5, 11, 100, 3, .flags = WIRE_SPAN_ERROR, .prompt_id = OTHER,
+		    .tags = { { "workflow.status", "error", 0 } });
+		check_ended_with(&d, NULL);
+		SEE(&d, SPAN_QUEUE_WAIT, 6, 12, 100, 0, .open = true, .prompt_id = UUID);
+		check_ended_with(&d, NULL); /* it waited */
+		SEE(&d, SPAN_WORKFLOW, 6, 13, 104, 3,
+		    .flags = WIRE_SPAN_ERROR | WIRE_SPAN_UNFINISHED, .prompt_id = UUID,
+		    .tags = { { "error.type", "lost", 0 } });
+		check_ended_with(&d, UUID);
+		CHECK_EQ(journal_write(d.journal), E_OK);
+		journal_commit(d.journal);
+		check_ended_with(&d, UUID);
+		journal_free(d.journal);
+		open_journal(&d); /* another collector */
+		check_ended_with(&d, UUID);
+		desk_close(&d);
+	}
+}
+
 TEST(a_new_collector_finds_what_an_earlier_one_left)
 {
 	struct desk d = desk_open();
@@ -525,6 +568,7 @@ main(void)
 	RUN(interrupted_cancelled_and_worker_died_are_told_apart);
 	RUN(a_death_ends_what_ran_and_what_waited_with_its_reason);
 	RUN(without_a_supervisor_the_ring_has_the_last_word);
+	RUN(tells_which_job_a_process_ended_with);
 	RUN(a_new_collector_finds_what_an_earlier_one_left);
 	RUN(what_a_failed_transaction_took_back_is_written_by_the_next);
 	RUN(a_thread_that_runs_another_job_has_ended_the_first);
