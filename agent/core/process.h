@@ -73,6 +73,20 @@ struct step {
 enum err processor_new(const struct processor_options *o, struct processor **out);
 void processor_free(struct processor *p);
 
+/* How a process ended, for the span that tells of it. Texts are UTF-8; NULL or "": left out. */
+struct process_end {
+	uint64_t trace_hi, trace_lo, span_id; /* always the same for the same end */
+	uint64_t parent_id; /* the job that it ended, 0: none, it is a trace of its own */
+	uint64_t start_real_ns, end_real_ns;
+	int64_t offset_ns; /* real time less monotonic, for a trace that is not at hand */
+	bool error, restarted;
+	const char *verdict, *certainty, *message, *death;
+	const char *events; /* Datadog's span events, JSON */
+	const char *prompt_id, *node_id, *node_class;
+	int signal, exit_code;                                  /* -1 none */
+	uint64_t uptime_ms, limit_bytes, rss_bytes, peak_bytes; /* 0 unknown */
+};
+
 /* Known identity of a probe row; call before its first feed and when it changes. */
 MUST_CHECK enum err processor_probe(struct processor *p, const struct probe_row *probe);
 /* The probe's ring is gone: its open spans end as `lost` unless salvage closed them. */
@@ -84,6 +98,12 @@ MUST_CHECK enum err processor_restore(struct processor *p, const struct segment_
  * back, reset, restore.
  */
 MUST_CHECK enum err processor_feed(struct processor *p, const struct raw_row *raw);
+/*
+ * A span of that probe tells how its process ended: of a job's trace, or of one of its own that
+ * is kept whatever sampling says.  Counted in `received` of the step; fed once, like a batch.
+ */
+MUST_CHECK enum err processor_ended(
+    struct processor *p, int64_t probe, const struct process_end *end);
 MUST_CHECK enum err processor_step(
     struct processor *p, uint64_t now_mono_ns, uint64_t now_real_ns, const struct step **out);
 void processor_commit(struct processor *p);

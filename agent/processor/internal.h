@@ -16,8 +16,8 @@
 #define CHUNK_TARGET_BYTES (256u * 1024) /* a chunk is closed at about this size */
 #define DICT_IDS_MAX       (256u * 1024) /* highest string id of a probe */
 #define DICT_BYTES_MAX     (8u * 1024 * 1024)
-#define DICT_OWN           0x0fffff00u /* ids from here on are ours, see lost.c and peak.c */
-#define DICT_OWN_COUNT     24u
+#define DICT_OWN           0x0fffff00u /* ids from here on are ours: lost.c, peak.c, ended.c */
+#define DICT_OWN_COUNT     48u
 #define SEGMENTS_MAX       64u /* of a probe; then one replaces them */
 #define LINGER_NS          1000000000ull
 

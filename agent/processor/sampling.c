@@ -14,7 +14,6 @@
 #define MECHANISM_DEFAULT 0
 #define MECHANISM_AGENT   1
 #define MECHANISM_RULE    3
-#define MECHANISM_MANUAL  4
 #define SECONDS           256u /* of trace starts that the limiter remembers */
 
 struct second {

@@ -21,6 +21,7 @@ struct decision {
 };
 
 #define SAMPLE_REJECTED(d) ((d)->priority <= 0)
+#define MECHANISM_MANUAL   4 /* kept because somebody wants to have it */
 
 /* One service's rate from the agent's last reply. */
 struct sampler_rates;
