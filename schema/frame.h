@@ -175,6 +175,7 @@ enum wire_tag {
  *  704  u64 beat            (CLOCK_MONOTONIC of the last sign of life)
  *  768  u64 arena used      (bytes, published with release order)
  *  776  u64 arena strings   (count, published before `arena used`)
+ *  784  u64 retired         (1: its owner has let go of it in order, as at a normal exit)
  * 1024  attrs, up to FRAME_ATTRS_MAX_BYTES (as in hello)
  * 4096  ...
  *
@@ -217,6 +218,7 @@ enum wire_tag {
 #define RING_OFF_BEAT          704u
 #define RING_OFF_ARENA_USED    768u
 #define RING_OFF_ARENA_STRINGS 776u
+#define RING_OFF_RETIRED       784u
 #define RING_OFF_ATTRS         1024u
 
 #define SLOT_FREE         0u

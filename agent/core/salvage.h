@@ -43,6 +43,9 @@ MUST_CHECK enum err salvage_open(const char *path, struct salvage **out);
 void salvage_free(struct salvage *s);
 /* Identity, boot, clock pair, losses; end is what the ring believes to be stored. */
 const struct probe_row *salvage_probe(const struct salvage *s);
+/* Its last sign of life, CLOCK_MONOTONIC of its boot; did it let go of the ring in order? */
+uint64_t salvage_last_mono_ns(const struct salvage *s);
+bool salvage_retired(const struct salvage *s);
 
 /*
  * Emit what lies beyond `from` (the end in the database) as checked batches,

@@ -244,6 +244,18 @@ salvage_probe(const struct salvage *s)
 	return &s->probe;
 }
 
+uint64_t
+salvage_last_mono_ns(const struct salvage *s)
+{
+	return s->beat;
+}
+
+bool
+salvage_retired(const struct salvage *s)
+{
+	return wire_get64(s->file + RING_OFF_RETIRED) == 1;
+}
+
 enum err
 salvage_unlink(struct salvage *s)
 {

@@ -23,9 +23,8 @@
 	(2 * NS_PER_S) /* for the supervisor's line, from when a ring was first seen \
 			*/
 
-/* The life of a probe, false when nobody supervises it. */
-static bool
-life_of(const struct probe_row *row, char *life, size_t cap)
+bool
+deaths_life(const struct probe_row *row, char *life, size_t cap)
 {
 	return wire_attr_find(row->attrs, row->attrs_bytes, "life", life, cap) && life[0] != '\0';
 }
@@ -104,7 +103,7 @@ deaths_wait(struct pipeline *p, const struct probe_row *row, struct salvage_evid
 		out->exited = true;
 		return false;
 	}
-	if (!life_of(row, life, sizeof life))
+	if (!deaths_life(row, life, sizeof life))
 		return false;
 	if (exits_find(p->data_dir, life, &r) == E_OK || was_lost(p, life, &r)) {
 		out->oom = r.cause == CAUSE_OOM_CGROUP || r.cause == CAUSE_OOM_KERNEL ||
@@ -133,7 +132,7 @@ deaths_ask(void *ctx, int64_t probe, struct journal_death *out)
 
 	out->known = false;
 	if (p->store->ops->probe_by_row(p->store, probe, &row) != E_OK ||
-	    !life_of(&row, life, sizeof life) || was_exec(&row) ||
+	    !deaths_life(&row, life, sizeof life) || was_exec(&row) ||
 	    exits_find(p->data_dir, life, &r) != E_OK)
 		return;
 	out->known = true;

@@ -14,6 +14,7 @@
 #define RETRY_NS    NS_PER_S        /* after a failed transaction */
 #define SCAN_NS     (5 * NS_PER_S)  /* rings */
 #define AGAIN_NS    (5 * NS_PER_MS) /* after a probe has left; doubled, as its lock may go later */
+#define ENDS_NS     (100 * NS_PER_MS) /* the end of a process waits for its ring */
 #define MAINTAIN_NS (10 * NS_PER_S)
 
 void
@@ -117,6 +118,7 @@ commit(struct pipeline *p)
 	processor_commit(p->processor);
 	journal_commit(p->journal);
 	wellbeing_kept(p);
+	ends_told(p);
 	if (p->stored_count > 0)
 		fault_inside("commit/stored");
 	if (!fault_breaks("stored-before-commit"))
@@ -198,6 +200,7 @@ begin_again(struct pipeline *p)
 		return e;
 	p->begin_again = false;
 	p->gone = true;
+	ends_begin(p);
 	return E_OK;
 }
 
@@ -237,6 +240,8 @@ turn(struct pipeline *p)
 		e = deliver_settle(p);
 	if (e == E_OK)
 		e = notices_settle(p);
+	if (e == E_OK)
+		e = ends_tell(p);
 	if (e == E_OK)
 		e = run_step(p);
 	if (e == E_OK)
@@ -388,13 +393,18 @@ static void
 scan(struct pipeline *p, uint64_t now)
 {
 	uint64_t before = p->work.salvaged_rings;
-	bool waits = rings_scan(p);
+	bool waits, ends_wait;
+
+	ends_find(p);
+	waits = rings_scan(p);
+	ends_wait = ends_settle(p);
 
 	if (p->work.salvaged_rings > before && !waits)
 		p->scan_again_ns = 0;
 	if (p->scan_again_ns == 0 && !waits) {
-		rates_sample(p);
-		p->scan_mono_ns = now + SCAN_NS;
+		if (!ends_wait)
+			rates_sample(p);
+		p->scan_mono_ns = now + (ends_wait ? ENDS_NS : SCAN_NS);
 		return;
 	}
 	p->scan_mono_ns = now + (p->scan_again_ns != 0 ? p->scan_again_ns : AGAIN_NS);
@@ -483,7 +493,9 @@ pipeline_init(struct pipeline *p)
 enum err
 pipeline_start(struct pipeline *p)
 {
+	ends_begin(p);
 	rings_scan(p);
+	p->scan_mono_ns = p->started_mono_ns; /* once more, for ends without a ring */
 	p->gone = true;
 	rates_sample(p);
 	wellbeing_begin(p);

@@ -17,12 +17,14 @@
 #include "agent/journal/journal.h"
 #include "agent/memory/memory.h"
 #include "agent/store/projection.h"
+#include "agent/supervisor/exits.h"
 
 #define PIPELINE_GROUP_BYTES  (1u << 20) /* of batches in one transaction */
 #define PIPELINE_GROUP_ITEMS  256u
 #define PIPELINE_RESULTS      EXPORT_CHUNKS_MAX
 #define PIPELINE_KNOWN        32u /* probes whose rows are at hand */
 #define PIPELINE_BACKLOG_ROWS 64u
+#define PIPELINE_ENDS         64u /* of processes that nobody supervised, waiting to be told */
 #define PIPELINE_SAMPLES      13u /* of the counters, one with each look at the rings */
 
 /* A frame taken from the inbox; stays until the transaction with it is durable. */
@@ -41,6 +43,30 @@ struct known_probe {
 	struct probe_row row;
 	uint64_t used; /* turn */
 	bool valid;
+};
+
+/* The end of a process that only its ring tells of. */
+struct due_end {
+	int64_t probe;
+	uint64_t end_real_ns, uptime_ms;
+};
+
+/* Ends of processes: up to where they are told, and the one whose turn it is. */
+struct ends {
+	char told[LIFE_BYTES]; /* of the exits, the last one */
+	struct due_end due[PIPELINE_ENDS];
+	size_t due_count;
+	bool noted; /* the last of `due` came with the transaction that is open */
+
+	enum { END_NONE, END_FOUND, END_READY, END_FED } state;
+	bool is_due; /* due[at], else `exit` */
+	size_t at;
+	enum due_verdict { DUE_LATER, DUE_NOTHING, DUE_LOST, DUE_REPLACED } verdict;
+	bool pointless; /* too old, or no end at all: only to be passed */
+	int64_t probe;  /* END_READY: whose process it was */
+	struct exit_record exit;
+	uint64_t patience_ns; /* until then its ring is waited for */
+	uint64_t seen[3];     /* of the file of exits, when there was no more in it */
 };
 
 struct query {
@@ -63,6 +89,7 @@ struct pipeline {
 	struct exporter *exporter; /* NULL: no destination, history is the end */
 	struct webhook *webhook;   /* NULL: nobody is told of jobs */
 	uint64_t notice_age_s;     /* older ones are of no use to anybody; 0: any is */
+	uint64_t end_age_s;        /* the same of ends of processes */
 	const struct destination_options *destinations;
 	int32_t destination_ids[STATUS_DESTINATIONS];
 	size_t destination_count;
@@ -106,6 +133,7 @@ struct pipeline {
 	uint64_t patience_ns;     /* until then a supervisor's word is waited for, 0 nobody's */
 	uint64_t project_mono_ns; /* jobs.db is to be brought up to date then, 0 not */
 	struct projection_state projected;
+	struct ends ends;
 	uint64_t maintain_mono_ns;                    /* next store_maintain */
 	bool draining;                                /* stop asked: no more input */
 	struct rate_sample samples[PIPELINE_SAMPLES]; /* a ring, sample_count in all */
@@ -188,6 +216,27 @@ void wellbeing_kept(struct pipeline *p); /* committed */
  * is left alone until its supervisor has spoken. */
 bool rings_scan(struct pipeline *p);
 
+/* Is there a ring of that probe in the run directory? */
+bool rings_has(const struct pipeline *p, const uint8_t id[FRAME_PROBE_ID_BYTES]);
+
+/*
+ * A span for each end of a process (ends.c), once: what is told is remembered in the transaction
+ * that holds the span.  Find one before a look at the rings, settle whose it is after it, tell
+ * it in a turn.
+ */
+void ends_begin(struct pipeline *p);
+void ends_find(struct pipeline *p);
+bool ends_settle(struct pipeline *p); /* true: look again soon */
+MUST_CHECK enum err ends_tell(struct pipeline *p);
+void ends_told(struct pipeline *p); /* committed */
+/* In the transaction that salvages a ring: its end is to be told, unless the exits tell of it. */
+bool ends_ready(const struct pipeline *p); /* a ring may be salvaged now */
+MUST_CHECK enum err ends_note(
+    struct pipeline *p, const struct probe_row *row, uint64_t last_mono_ns, bool retired);
+void ends_noted(struct pipeline *p, bool committed);
+
+/* The life that a probe belongs to; false: nobody supervises it. */
+bool deaths_life(const struct probe_row *row, char *life, size_t cap);
 /* What is known about the end of a dead ring's process. True: more will be known in a moment. */
 MUST_CHECK bool deaths_wait(
     struct pipeline *p, const struct probe_row *row, struct salvage_evidence *out);

@@ -69,6 +69,8 @@ salvage_one(struct pipeline *p, struct salvage *s, const struct salvage_evidence
 		real = clock_real_ns();
 	}
 	e = salvage_read(s, from, mono, real, evidence, put_batch, &ctx, counts);
+	if (e == E_OK)
+		e = ends_note(p, &row, salvage_last_mono_ns(s), salvage_retired(s));
 	if (e == E_OK && !fault_breaks("salvage-twice"))
 		e = p->store->ops->probe_close(p->store, row.id);
 	if (e == E_OK)
@@ -115,7 +117,7 @@ found(void *ctx, const char *path)
 		salvage_free(s);
 		return;
 	}
-	if (deaths_wait(p, salvage_probe(s), &evidence)) {
+	if (!ends_ready(p) || deaths_wait(p, salvage_probe(s), &evidence)) {
 		scan->waits = true;
 		salvage_free(s);
 		return;
@@ -150,12 +152,13 @@ found(void *ctx, const char *path)
 		    (unsigned long long)counts.torn);
 	}
 	p->transaction = false;
+	ends_noted(p, e == E_OK);
 	pipeline_forget_probes(p);
 	salvage_free(s);
 }
 
-static bool
-ring_exists(const struct pipeline *p, const uint8_t id[FRAME_PROBE_ID_BYTES])
+bool
+rings_has(const struct pipeline *p, const uint8_t id[FRAME_PROBE_ID_BYTES])
 {
 	char path[512];
 	int n = snprintf(path, sizeof path, "%s/" RUN_RING_PREFIX, p->run_dir);
@@ -188,7 +191,7 @@ close_orphans(struct pipeline *p)
 		uint64_t age = now > row.seen_real_ns ? now - row.seen_real_ns : 0;
 
 		if (row.closed || row.pid == 0 || receiver_has_probe(p->receiver, row.probe_id) ||
-		    ring_exists(p, row.probe_id) || (same_boot && age < 60 * NS_PER_S))
+		    rings_has(p, row.probe_id) || (same_boot && age < 60 * NS_PER_S))
 			continue;
 		if (pipeline_begin(p) != E_OK)
 			return;

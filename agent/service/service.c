@@ -204,6 +204,7 @@ open_rooms(struct service *s)
 	p->told_ctx = o->ctx;
 	p->run_dir = o->run_dir;
 	p->data_dir = o->data_dir;
+	p->end_age_s = o->limits.cap_age_s;
 	p->destinations = s->destinations;
 	for (size_t i = 0; i < o->destination_count && i < STATUS_DESTINATIONS; i++)
 		if (o->destinations[i].kind != DEST_NONE)

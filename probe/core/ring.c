@@ -196,6 +196,7 @@ ring_retire(struct ring *r, bool unlink_it)
 		unlinkat(r->dir_fd, r->name, 0);
 	atomic_store(&r->wake, NULL);
 	if (r->map != NULL) {
+		atomic_store(ring_word_at(r->map + RING_OFF_RETIRED), 1);
 		(void)mmap(r->area, (size_t)(r->arena - r->area), PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 		if (fd >= 0)

@@ -179,6 +179,19 @@ class Peer(unittest.TestCase):
             failed = [s for s in spans if s["name"] == "peer.failed"]
             self.assertEqual({(s["error"], s["meta"]["error.type"]) for s in failed}, {(1, "builtins.ValueError")})
 
+    def test_finds_nothing_in_the_ends_of_processes(self) -> None:
+        with TestAgent(self.python) as dd, Agent(dd.url) as agent:
+            for script in ("exit 3", "kill -SEGV $$", "true"):
+                subprocess.run([str(BUILD / "bin" / "comfymon"), "run", "--no-agent", "--restart", "never", "--", "sh", "-c",
+                                script], env=agent.env, capture_output=True, timeout=60, check=False)
+            agent.drain(30, received=3)
+            self.check(dd)
+            self.assertGreater(dd.get("/test/trace_check/summary")["meta_events_is_valid_json"]["Passed_Checks"], 0)
+            ends = self.spans(dd, 3)
+            self.assertEqual(sorted((s["name"], s["resource"], s.get("error", 0)) for s in ends),
+                             [("comfyui.process.exit", verdict, error) for verdict, error in (
+                                 ("crash_segv", 1), ("exit_clean", 0), ("exit_error", 1))])
+
     def test_a_payload_it_must_refuse_is_refused(self) -> None:
         """The oracle can fail: a wrong count is found."""
         body = bytes([0x91, 0x90])  # one trace without spans

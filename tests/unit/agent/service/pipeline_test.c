@@ -78,6 +78,14 @@ processor_feed(struct processor *p, const struct raw_row *raw)
 }
 
 enum err
+processor_ended(struct processor *p, int64_t probe, const struct process_end *end)
+{
+	(void)p;
+	(void)end;
+	return probe > 0 ? E_OK : E_NOTFOUND;
+}
+
+enum err
 processor_step(struct processor *p, uint64_t mono, uint64_t real, const struct step **out)
 {
 	(void)mono;
