@@ -15,7 +15,8 @@
 #include "agent/store/migrations.h"
 #include "agent/store/sqlite.h"
 
-#define HEAP_LIMIT_BYTES (32ll << 20)
+#define HEAP_LIMIT_BYTES   (32ll << 20)
+#define VACUUM_INCREMENTAL 2 /* what PRAGMA auto_vacuum answers */
 
 static enum err say(char error[STORE_ERROR_BYTES], enum err e, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -158,13 +159,15 @@ db_migrate(sqlite3 *db, int *from, char error[STORE_ERROR_BYTES])
 	return e;
 }
 
-/* Settings in the one order that works: the page size before auto_vacuum. */
+/*
+ * Settings in the one order that works: the page size before auto_vacuum.
+ * That one is asked for only where it is not so: SQLite writes it to the file
+ * each time, a transaction with three syncs at every start.
+ */
 static enum err
 configure(sqlite3 *db, const struct store_limits *limits, char error[STORE_ERROR_BYTES])
 {
 	static const char *const settings[] = {
-		"PRAGMA page_size = 16384",
-		"PRAGMA auto_vacuum = INCREMENTAL",
 		"PRAGMA journal_mode = WAL",
 		"PRAGMA synchronous = FULL",
 		"PRAGMA secure_delete = FAST",
@@ -179,15 +182,19 @@ configure(sqlite3 *db, const struct store_limits *limits, char error[STORE_ERROR
 	};
 	char text[64];
 	int64_t page = 0, vacuum = 0;
-	enum err e = E_OK;
+	enum err e = run(db, "PRAGMA page_size = 16384", error);
 
+	if (e == E_OK)
+		e = number(db, "PRAGMA auto_vacuum", &vacuum, error);
+	if (e == E_OK && vacuum != VACUUM_INCREMENTAL)
+		e = run(db, "PRAGMA auto_vacuum = INCREMENTAL", error);
 	for (size_t i = 0; e == E_OK && i < sizeof settings / sizeof settings[0]; i++)
 		e = run(db, settings[i], error);
 	if (e == E_OK)
 		e = number(db, "PRAGMA page_size", &page, error);
 	if (e == E_OK)
 		e = number(db, "PRAGMA auto_vacuum", &vacuum, error);
-	if (e == E_OK && (page != STORE_PAGE_BYTES || vacuum != 2)) {
+	if (e == E_OK && (page != STORE_PAGE_BYTES || vacuum != VACUUM_INCREMENTAL)) {
 		/* another program's file is named as such first */
 		e = check_owner(db, 0, error);
 		return e != E_OK ? e
