@@ -3,6 +3,7 @@
  */
 #include "agent/base/clock.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -50,12 +51,13 @@ hex(char c)
 	return -1;
 }
 
-void
+bool
 clock_boot_id(uint8_t out[16])
 {
 	char text[64];
 	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+	bool silent = fd < 0 && (errno == ENOENT || errno == EACCES);
 	unsigned digits = 0;
 
 	if (fd >= 0)
@@ -69,6 +71,7 @@ clock_boot_id(uint8_t out[16])
 		out[digits / 2] = (uint8_t)(out[digits / 2] << 4 | v);
 		digits++;
 	}
+	return silent || digits == 32;
 }
 
 void

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "agent/base/err.h"
@@ -16,8 +17,11 @@ uint64_t clock_real_ns(void); /* CLOCK_REALTIME */
 /* CPU time of the calling thread. */
 uint64_t clock_thread_cpu_ns(void);
 
-/* 16 bytes that change with every boot; zeros where the kernel does not say. */
-void clock_boot_id(uint8_t out[16]);
+/*
+ * 16 bytes that change with every boot; zeros where the kernel does not say.
+ * False: it cannot be read now (no descriptor, say), and nothing follows from the zeros.
+ */
+MUST_CHECK bool clock_boot_id(uint8_t out[16]);
 
 /* For tests: add these to what the clocks say from now on (0, 0 undoes it). */
 void clock_test_shift(int64_t mono_ns, int64_t real_ns);

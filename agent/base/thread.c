@@ -48,6 +48,38 @@ thread_start(struct thread *t, const char *name, void (*run)(void *), void *arg)
 	return E_OK;
 }
 
+static void *
+wait_for_gate(void *gate)
+{
+	pthread_mutex_lock(gate);
+	pthread_mutex_unlock(gate);
+	return NULL;
+}
+
+enum err
+threads_available(unsigned more)
+{
+	pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+	pthread_t *ids = calloc(more, sizeof *ids);
+	sigset_t all, old;
+	unsigned n = 0;
+	int rv = 0;
+
+	if (ids == NULL)
+		return E_NOMEM;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pthread_mutex_lock(&gate); /* all of them at once */
+	while (n < more && (rv = pthread_create(&ids[n], NULL, wait_for_gate, &gate)) == 0)
+		n++;
+	pthread_mutex_unlock(&gate);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	while (n > 0)
+		pthread_join(ids[--n], NULL);
+	free(ids);
+	return err_from_errno(rv);
+}
+
 void
 thread_join(struct thread *t)
 {

@@ -18,6 +18,8 @@ struct thread {
 /* Name at most 15 characters. Signals are blocked in it: they belong to main. */
 MUST_CHECK enum err thread_start(
     struct thread *t, const char *name, void (*run)(void *), void *arg);
+/* Can `more` threads be had at this moment? For libraries that do not survive it when not. */
+MUST_CHECK enum err threads_available(unsigned more);
 /* Wait for its end. Harmless when it was never started or is joined. */
 void thread_join(struct thread *t);
 

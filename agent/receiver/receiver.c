@@ -15,6 +15,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/file.h"
 #include "agent/base/log.h"
+#include "agent/base/thread.h"
 
 #define ACCEPT_REST_MS 100 /* out of descriptors: try again then */
 #define BURST_MAX      64u /* connections in each BURST_MS */
@@ -169,6 +170,22 @@ on_rest(void *arg)
 		nng_stream_listener_accept(r->listener, r->accept);
 }
 
+/*
+ * nng 1.5.2 crashes when its first call cannot start a thread, as where a
+ * container limits them.  It starts 13 on 2 processors, 152 on 128 (measured).
+ */
+static enum err
+room_for_nng(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned more = 11 + (unsigned)(cpus > 0 ? cpus : 1) * 9 / 8;
+	enum err e = threads_available(more);
+
+	if (e != E_OK)
+		log_error("threads_refused needed=%u error=\"%s\"", more, err_text(e));
+	return e;
+}
+
 enum err
 receiver_new(
     const struct receiver_options *o, receiver_wake_fn wake, void *ctx, struct receiver **out)
@@ -191,6 +208,8 @@ receiver_new(
 		e = E_NOMEM;
 	if (e == E_OK && o->allow_uid_count > 0)
 		memcpy(r->allow_uids, o->allow_uids, o->allow_uid_count * sizeof *r->allow_uids);
+	if (e == E_OK)
+		e = room_for_nng();
 	if (e == E_OK && (nng_aio_alloc(&r->accept, on_accept, r) != 0 ||
 			     nng_aio_alloc(&r->rest, on_rest, r) != 0))
 		e = E_NOMEM;

@@ -63,7 +63,8 @@ salvage_one(struct pipeline *p, struct salvage *s, const struct salvage_evidence
 		if ((e = p->store->ops->probe_put(p->store, &row)) != E_OK)
 			return e;
 	}
-	clock_boot_id(boot);
+	if (!clock_boot_id(boot))
+		return E_IO; /* what happened when is not known without it */
 	if (memcmp(boot, row.boot_id, sizeof boot) == 0) {
 		mono = clock_mono_ns();
 		real = clock_real_ns();
@@ -185,7 +186,8 @@ close_orphans(struct pipeline *p)
 	struct probe_row row;
 	int64_t at = 0;
 
-	clock_boot_id(boot);
+	if (!clock_boot_id(boot))
+		return; /* nobody is an orphan because we cannot look */
 	while (p->store->ops->probe_next(p->store, &at, &row) == E_OK) {
 		bool same_boot = memcmp(boot, row.boot_id, sizeof boot) == 0;
 		uint64_t age = now > row.seen_real_ns ? now - row.seen_real_ns : 0;

@@ -113,14 +113,16 @@ number(struct projection *p, const char *sql, int64_t *out)
 	return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-static void
+/* Zeros and false when it cannot be read now. */
+static bool
 boot_text(char out[33])
 {
 	uint8_t boot[16];
+	bool known = clock_boot_id(boot);
 
-	clock_boot_id(boot);
 	for (size_t i = 0; i < sizeof boot; i++)
 		snprintf(out + 2 * i, 3, "%02x", boot[i]);
+	return known;
 }
 
 /* Was it written since the host came up? What was written before may be torn. */
@@ -128,18 +130,19 @@ static int
 is_of_this_boot(struct projection *p, bool *is)
 {
 	char boot[33];
+	bool known;
 	sqlite3_stmt *q;
 	int rc = sqlite3_prepare_v2(p->db, "SELECT boot FROM about", -1, &q, NULL);
 
 	*is = false;
 	if (rc != SQLITE_OK)
 		return rc;
-	boot_text(boot);
+	known = boot_text(boot);
 	rc = sqlite3_step(q);
 	if (rc == SQLITE_ROW) {
 		const char *text = (const char *)sqlite3_column_text(q, 0);
 
-		*is = text != NULL && strcmp(text, boot) == 0;
+		*is = known && text != NULL && strcmp(text, boot) == 0;
 		rc = SQLITE_OK;
 	}
 	sqlite3_finalize(q);
@@ -152,7 +155,7 @@ create(struct projection *p)
 	char text[192], boot[33];
 	int rc = run(p, "BEGIN IMMEDIATE");
 
-	boot_text(boot);
+	(void)boot_text(boot); /* with zeros it is made anew the next time */
 	snprintf(text, sizeof text,
 	    "UPDATE about SET boot = '%s'; PRAGMA application_id = %d; PRAGMA user_version = %d",
 	    boot, PROJECTION_APPLICATION_ID, VERSION);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -110,6 +111,30 @@ TEST(the_log_keeps_errno_swallows_a_flood_and_lets_no_line_be_forged)
 	unlink(path);
 }
 
+TEST(a_boot_id_that_cannot_be_read_now_is_said_to_be_unknown)
+{
+	static const uint8_t none[16];
+	struct rlimit was, least;
+	uint8_t id[16], again[16];
+
+	CHECK(clock_boot_id(id));
+	CHECK(memcmp(id, none, sizeof id) != 0);
+	REQUIRE(getrlimit(RLIMIT_NOFILE, &was) == 0);
+	least = (struct rlimit){ 0, was.rlim_max };
+	REQUIRE(setrlimit(RLIMIT_NOFILE, &least) == 0);
+	CHECK(!clock_boot_id(again));
+	CHECK(memcmp(again, none, sizeof again) == 0);
+	REQUIRE(setrlimit(RLIMIT_NOFILE, &was) == 0);
+	CHECK(clock_boot_id(again));
+	CHECK(memcmp(again, id, sizeof id) == 0);
+}
+
+TEST(threads_that_can_be_had_are_given_back)
+{
+	for (int i = 0; i < 50; i++)
+		CHECK_EQ(threads_available(64), E_OK);
+}
+
 int
 main(void)
 {
@@ -120,6 +145,8 @@ main(void)
 	RUN(a_directory_that_others_may_write_is_refused);
 	RUN(a_wake_before_the_wait_is_kept_and_a_deadline_ends_the_wait);
 	RUN(the_log_keeps_errno_swallows_a_flood_and_lets_no_line_be_forged);
+	RUN(a_boot_id_that_cannot_be_read_now_is_said_to_be_unknown);
+	RUN(threads_that_can_be_had_are_given_back);
 	rmdir(dir);
 	return t_done();
 }
