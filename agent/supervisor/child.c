@@ -183,10 +183,11 @@ child_start(const struct child_options *o, struct output *out, struct child *chi
 	if (e != E_OK)
 		return e;
 	env = merge(o->environment);
-	if (env == NULL || pipe2(report, O_CLOEXEC) != 0) {
+	e = env == NULL ? E_NOMEM : pipe2(report, O_CLOEXEC) != 0 ? err_from_errno(errno) : E_OK;
+	if (e != E_OK) {
 		plumbing_close(&p, true);
 		free(env);
-		return E_NOMEM;
+		return e;
 	}
 	pid = fork();
 	if (pid == 0)

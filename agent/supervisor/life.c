@@ -36,9 +36,23 @@ life_finish(struct run *r, int code)
 	r->code = code;
 }
 
+/* What passes by itself does not end a supervision that has begun: no process or memory to be had
+ * now. */
+static bool
+will_pass(enum err e)
+{
+	return e == E_NOMEM || e == E_FULL || e == E_BUSY;
+}
+
 static void
 start_failed(struct run *r, enum err e)
 {
+	if (r->starts > 0 && will_pass(e)) {
+		log_warn("command_not_started command=%s error=\"%s\" again_in_ms=%u", name_of(r),
+		    err_text(e), POLICY_DELAY_MIN_MS);
+		r->restart_ns = clock_mono_ns() + POLICY_DELAY_MIN_MS * NS_PER_MS;
+		return;
+	}
 	log_error("command_not_started command=%s error=\"%s\"", name_of(r), err_text(e));
 	life_finish(r, e == E_NOTFOUND ? RUN_NOT_FOUND : RUN_CANNOT);
 }

@@ -159,6 +159,8 @@ run_command(const struct run_options *o)
 
 	if (r == NULL || (r->box = calloc(1, sizeof *r->box)) == NULL || signals < 0) {
 		log_error("run_cannot_start error=\"%s\"", err_text(E_NOMEM));
+		if (r != NULL)
+			free(r->box);
 		free(r);
 		return code;
 	}
