@@ -1,16 +1,20 @@
 /*
  * failcall.c - a shim for LD_PRELOAD: the N-th call of one libc function fails.
  *
- *   FAIL_CALL=fdatasync FAIL_AT=3 FAIL_ERRNO=5 [FAIL_TIMES=1] [FAIL_SELF=1] FAIL_LOG=FILE
+ *   FAIL_CALL=fdatasync FAIL_AT=3 FAIL_ERRNO=5 [FAIL_TIMES=1] [FAIL_SELF=1] [FAIL_VERB=run]
+ * FAIL_LOG=FILE
  *
  * Counted are calls of all threads, with FAIL_SELF only those made by the
- * program itself and not by its libraries.  FILE gets `failed NAME N` for each
+ * program itself and not by its libraries; with FAIL_VERB only in programs
+ * whose first argument it is, not in those that they start.  FAIL_CALL=threads
+ * lets no thread begin while FAIL_AT live.  FILE gets `failed NAME N` for each
  * failure.  Without FAIL_CALL nothing fails.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,7 +36,7 @@ static char name[32], log_path[256];
 static unsigned long first, times = 1;
 static int error = EIO;
 static uintptr_t text_from, text_to; /* of the program itself; 0: everybody counts */
-static _Atomic unsigned long calls;
+static _Atomic unsigned long *calls; /* of the program and its forks together */
 static atomic_bool ready;
 
 static int
@@ -59,36 +64,35 @@ number(const char *variable, unsigned long otherwise)
 }
 
 __attribute__((constructor)) static void
-read_environment(void)
+read_environment(int argc, char **argv)
 {
 	const char *call = getenv("FAIL_CALL"), *log = getenv("FAIL_LOG");
+	const char *verb = getenv("FAIL_VERB");
 
 	if (call == NULL || log == NULL)
+		return;
+	if (verb != NULL && (argc < 2 || strcmp(argv[1], verb) != 0))
 		return;
 	snprintf(name, sizeof name, "%s", call);
 	snprintf(log_path, sizeof log_path, "%s", log);
 	first = number("FAIL_AT", 1);
 	times = number("FAIL_TIMES", 1);
 	error = (int)number("FAIL_ERRNO", EIO);
+	calls = (void *)syscall(SYS_mmap, NULL, sizeof *calls, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (calls == MAP_FAILED)
+		return;
 	if (number("FAIL_SELF", 0) != 0)
 		dl_iterate_phdr(program_text, NULL);
 	atomic_store(&ready, true);
 }
 
-static bool
-fails(const char *call, const void *caller)
+static void
+say(const char *call, unsigned long n)
 {
-	uintptr_t from = (uintptr_t)caller;
-	unsigned long n;
 	char line[64];
 	int fd;
 
-	if (!atomic_load_explicit(&ready, memory_order_acquire) || strcmp(call, name) != 0 ||
-	    (text_to != 0 && (from < text_from || from >= text_to)))
-		return false;
-	n = atomic_fetch_add(&calls, 1) + 1;
-	if (n < first || n >= first + times)
-		return false;
 	/* By system calls: the functions that we stand for are not called from here. */
 	fd = (int)syscall(SYS_open, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	if (fd >= 0) {
@@ -98,6 +102,34 @@ fails(const char *call, const void *caller)
 		close(fd);
 	}
 	errno = error;
+}
+
+static bool
+fails(const char *call, const void *caller)
+{
+	uintptr_t from = (uintptr_t)caller;
+	unsigned long n;
+
+	if (!atomic_load_explicit(&ready, memory_order_acquire) || strcmp(call, name) != 0 ||
+	    (text_to != 0 && (from < text_from || from >= text_to)))
+		return false;
+	n = atomic_fetch_add(calls, 1) + 1;
+	if (n < first || n >= first + times)
+		return false;
+	say(call, n);
+	return true;
+}
+
+/* As a limit does it: no thread beyond so many that live. */
+static bool
+threads_full(void)
+{
+	struct stat st;
+
+	if (!atomic_load_explicit(&ready, memory_order_acquire) || strcmp(name, "threads") != 0 ||
+	    stat("/proc/self/task", &st) != 0 || st.st_nlink - 2 < first)
+		return false;
+	say(name, st.st_nlink - 2);
 	return true;
 }
 
@@ -133,6 +165,9 @@ realloc(void *p, size_t n)
 }
 
 /* clang-format off */
+FAILING(pid_t, fork, "fork", -1, (void), ())
+FAILING(int, pipe2, "pipe", -1, (int ends[2], int flags), (ends, flags))
+FAILING(ssize_t, read, "read", -1, (int fd, void *p, size_t n), (fd, p, n))
 FAILING(ssize_t, write, "write", -1, (int fd, const void *p, size_t n), (fd, p, n))
 FAILING(ssize_t, pwrite, "pwrite", -1, (int fd, const void *p, size_t n, off_t at), (fd, p, n, at))
 FAILING(ssize_t, pwrite64, "pwrite", -1, (int fd, const void *p, size_t n, off64_t at), (fd, p, n, at))
@@ -150,6 +185,16 @@ FAILING(ssize_t, recv, "recv", -1, (int fd, void *p, size_t n, int flags), (fd, 
 FAILING(ssize_t, recvmsg, "recv", -1, (int fd, struct msghdr *m, int flags), (fd, m, flags))
 FAILING(int, unlink, "unlink", -1, (const char *path), (path))
 /* clang-format on */
+
+int
+pthread_create(pthread_t *id, const pthread_attr_t *a, void *(*run)(void *), void *arg)
+{
+	static __typeof__(&pthread_create) real;
+
+	if (real == NULL)
+		real = (__typeof__(&pthread_create))(uintptr_t)dlsym(RTLD_NEXT, "pthread_create");
+	return threads_full() ? error : real(id, a, run, arg);
+}
 
 static mode_t
 mode_of(int flags, va_list ap)
