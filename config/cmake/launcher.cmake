@@ -18,7 +18,7 @@ function(python_launcher interpreter name out)
 	file(WRITE ${launcher} "#!/bin/sh
 LD_PRELOAD=${runtime} PYTHONMALLOC=malloc \\
 	ASAN_OPTIONS=\"\${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0:handle_segv=0\" \\
-	TSAN_OPTIONS=\"\${TSAN_OPTIONS:+$TSAN_OPTIONS:}handle_segv=0\" \\
+	TSAN_OPTIONS=\"\${TSAN_OPTIONS:+$TSAN_OPTIONS:}handle_segv=0:die_after_fork=0\" \\
 	exec ${interpreter} \"$@\"
 ")
 	file(CHMOD ${launcher} PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)

@@ -28,13 +28,20 @@ function(c_test name source)
 	set_tests_properties(${name} PROPERTIES TIMEOUT 120)
 endfunction()
 
-# py_test(NAME SCRIPT [LABELS ..] [TIMEOUT n]): a Python test against the built programs.
+# py_test(NAME SCRIPT [LABELS ..] [TIMEOUT n] [PYTHON p]): a Python test against the built programs;
+# PYTHON is the interpreter of one that imports the extension itself.
 function(py_test name script)
-	cmake_parse_arguments(T "" "TIMEOUT" "LABELS;ENV" ${ARGN})
+	cmake_parse_arguments(T "" "TIMEOUT;PYTHON" "LABELS;ENV" ${ARGN})
 	if(NOT T_TIMEOUT)
 		set(T_TIMEOUT 120)
 	endif()
-	add_test(NAME ${name} COMMAND ${under_sanitizer} ${Python3_EXECUTABLE} ${script})
+	if(NOT T_PYTHON)
+		set(T_PYTHON ${Python3_EXECUTABLE})
+	endif()
+	if(SANITIZE) # several times slower
+		math(EXPR T_TIMEOUT "${T_TIMEOUT} * 3")
+	endif()
+	add_test(NAME ${name} COMMAND ${under_sanitizer} ${T_PYTHON} ${script})
 	set_tests_properties(${name} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_LABELS}" ENVIRONMENT
 		"COMFYMON_BIN=${CMAKE_BINARY_DIR}/bin/comfymon;COMFYMON_BUILD=${CMAKE_BINARY_DIR};COMFYMON_ROOT=${PROJECT_SOURCE_DIR};PYTHONDONTWRITEBYTECODE=1;${T_ENV}")
 endfunction()

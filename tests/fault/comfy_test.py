@@ -26,7 +26,7 @@ from client import ComfyUI  # noqa: E402
 from support.cgroup import Cgroup  # noqa: E402
 from support.content import is_unfinished, span_key  # noqa: E402
 from support.fake_datadog import FakeDatadog  # noqa: E402
-from support.harness import ROOT, Agent, wait_until  # noqa: E402
+from support.harness import ITS_OWN_MEMORY, ROOT, Agent, sanitizer, wait_until  # noqa: E402
 from support.probe import SIGNALS, seed_of  # noqa: E402
 
 NODE = Path(os.environ.get("COMFYMON_BUILD") or ROOT / "build/release") / "node" / "comfymon"
@@ -212,6 +212,7 @@ class ComfyDies(unittest.TestCase):
     def test_by_a_signal(self) -> None:
         self.deaths(KILLS, False, seed_of(101))
 
+    @unittest.skipIf(sanitizer(), ITS_OWN_MEMORY)
     @unittest.skipIf(Cgroup.missing(), Cgroup.missing())
     def test_by_the_kernel_for_memory(self) -> None:
         self.deaths(max(4, KILLS // 5), True, seed_of(103))

@@ -29,7 +29,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "standin")]
 from client import ComfyUI  # noqa: E402
 from comfy_test import JOBS, NODE, NODES, chain  # noqa: E402
 from support.fake_datadog import FakeDatadog  # noqa: E402
-from support.harness import Agent, binary, wait_until  # noqa: E402
+from support.harness import ITS_OWN_MEMORY, Agent, binary, sanitizer, wait_until  # noqa: E402
 from support.probe import seed_of  # noqa: E402
 
 KILLS = int(os.environ.get("COMFYMON_KILLS", 24))
@@ -127,6 +127,7 @@ def faults_in(lives: List[Life], jobs: List[Dict[str, Any]]) -> List[str]:
     return wrong
 
 
+@unittest.skipIf(sanitizer(), ITS_OWN_MEMORY)
 class JobsOfTheDead(unittest.TestCase):
     def test_every_accepted_job_ends_once_and_for_the_right_reason(self) -> None:
         seed = seed_of(107)

@@ -15,11 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import wire  # noqa: E402
 from support.arena import Arena  # noqa: E402
 from support.content import STRICT  # noqa: E402
+from support.harness import sanitizer  # noqa: E402
 from support.probe import seed_of  # noqa: E402
 from support.traffic import Traffic  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
 CONNECTS = 10_000
+SLACK_KB = 65536 if sanitizer() else 8192   # a sanitizer keeps what was freed for a while
 HTTP = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -97,7 +99,7 @@ class Peers(unittest.TestCase):
         for length in (0, 1, wire.FRAME_MAX, wire.FRAME_MAX + 1, 2**31, 2**63, 2**64 - 1):
             self.peer(wire.HANDSHAKE_PUSH + b"\x01" + length.to_bytes(8, "big") + bytes(32))
         self.a_good_peer_is_heard()
-        self.assertLess(self.resident_kb(), before + 8192)
+        self.assertLess(self.resident_kb(), before + SLACK_KB)
 
     def resident_kb(self) -> int:
         for line in Path(f"/proc/{self.agent.pid}/status").read_text().splitlines():
@@ -119,7 +121,7 @@ class Peers(unittest.TestCase):
             for _ in range(90):
                 self.peer(data)
             self.a_good_peer_is_heard()
-        self.assertLess(self.fds(), before + 64 + 8)
+        self.assertLess(self.fds(), before + 64 + 16)   # what is opened at the first use is not theirs
 
     def test_those_that_speak_keep_their_places(self) -> None:
         writers = [Writer(self.agent.socket_path, self.arena.ledger) for _ in range(20)]
@@ -165,7 +167,7 @@ class Peers(unittest.TestCase):
             pass
         before = self.resident_kb()
         self.a_good_peer_is_heard()
-        self.assertLess(self.resident_kb(), before + 8192)
+        self.assertLess(self.resident_kb(), before + SLACK_KB)
         deaf.close()
 
     def test_five_thousand_at_once(self) -> None:

@@ -52,6 +52,10 @@ def sanitizer() -> str:
     return os.environ.get("COMFYMON_SANITIZER", "")
 
 
+# Why a test that measures or limits memory is skipped then.
+ITS_OWN_MEMORY = "a sanitizer's own memory is more than the limit"
+
+
 def passed_env() -> Dict[str, str]:
     """What of the caller's environment every program under test gets."""
     return {name: os.environ[name] for name in PASSED if name in os.environ}

@@ -24,7 +24,7 @@ TESTS = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TESTS))
 sys.path.insert(0, str(TESTS / "standin"))
 from client import ComfyError, ComfyUI  # noqa: E402
-from support.harness import ROOT as REPOSITORY, binary, wait_until  # noqa: E402
+from support.harness import ITS_OWN_MEMORY, ROOT as REPOSITORY, binary, sanitizer, wait_until  # noqa: E402
 
 NODE = Path(os.environ.get("COMFYMON_BUILD") or REPOSITORY / "build/release") / "node" / "comfymon"
 
@@ -126,6 +126,7 @@ def resident_mb(pid: int) -> int:
     return total
 
 
+@unittest.skipIf(sanitizer() == "thread", ITS_OWN_MEMORY)
 class SoftLimit(Guarded):
     options = ("--no-agent", "--memory-limit", "1G", "--set", "run.memory_soft_limit=250M")
 
