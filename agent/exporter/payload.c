@@ -191,10 +191,11 @@ payload_msgpack(struct spanview *v, const struct chunk_row *c, const struct span
 	struct wire_error why;
 	struct wire_trace t;
 	struct span_model s;
+	enum err e = spanview_open(v, c->blob, c->blob_bytes, id, &why);
 	int rv;
 
-	if (spanview_open(v, c->blob, c->blob_bytes, id, &why) != E_OK)
-		return E_CORRUPT;
+	if (e != E_OK)
+		return e;
 
 	*traces = 0;
 	while ((rv = spanview_trace(v, &t, &why)) == 1) {
@@ -221,13 +222,13 @@ payload_lines(struct spanview *v, const struct chunk_row *c, const struct span_i
 {
 	struct wire_error why;
 	struct wire_trace t;
+	enum err e = spanview_open(v, c->blob, c->blob_bytes, id, &why);
 	int rv;
 
-	if (spanview_open(v, c->blob, c->blob_bytes, id, &why) != E_OK)
-		return E_CORRUPT;
+	if (e != E_OK)
+		return e;
 	while ((rv = spanview_trace(v, &t, &why)) == 1) {
-		enum err e = trace_json(out, v, t.trace_hi, t.trace_lo);
-
+		e = trace_json(out, v, t.trace_hi, t.trace_lo);
 		if (e != E_OK)
 			return e;
 		outbuf_str(out, "\n");

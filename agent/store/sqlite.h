@@ -132,6 +132,8 @@ uint32_t raw_crc(const struct raw_row *r, uint64_t real_ns);
 uint32_t segment_crc(const struct segment_row *g);
 uint32_t chunk_crc(const struct chunk_row *c);
 /* Read the current row; the blob is a copy. E_CORRUPT: the checksum differs (ids are filled in). */
+/* A copy of the blob in a column, heap; E_NOMEM. */
+MUST_CHECK enum err sq_blob_copy(sqlite3_stmt *q, int column, uint8_t **out, size_t *bytes);
 MUST_CHECK enum err raw_read(sqlite3_stmt *q, struct raw_row *out);
 MUST_CHECK enum err segment_read(sqlite3_stmt *q, struct segment_row *out);
 MUST_CHECK enum err chunk_read(sqlite3_stmt *q, struct chunk_row *out);

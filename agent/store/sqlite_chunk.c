@@ -19,8 +19,7 @@ chunk_crc(const struct chunk_row *c)
 enum err
 chunk_read(sqlite3_stmt *q, struct chunk_row *out)
 {
-	size_t n = (size_t)sqlite3_column_bytes(q, 10);
-	const void *p = sqlite3_column_blob(q, 10);
+	enum err e;
 
 	*out = (struct chunk_row){
 		.id = sqlite3_column_int64(q, 0),
@@ -32,16 +31,13 @@ chunk_read(sqlite3_stmt *q, struct chunk_row *out)
 		.start_real_ns = sq_u64(q, 6),
 		.end_real_ns = sq_u64(q, 7),
 		.created_real_ns = sq_u64(q, 8),
-		.blob_bytes = n,
 	};
 	if (sqlite3_column_int(q, 2) < 0 || sqlite3_column_int(q, 2) >= SIGNAL_COUNT ||
 	    sqlite3_column_int(q, 3) < 0 || sqlite3_column_int(q, 3) > CHUNK_ERROR)
 		return E_CORRUPT;
-	out->blob = malloc(n > 0 ? n : 1);
-	if (out->blob == NULL)
-		return E_NOMEM;
-	if (p != NULL)
-		memcpy(out->blob, p, n);
+	e = sq_blob_copy(q, 10, &out->blob, &out->blob_bytes);
+	if (e != E_OK)
+		return e;
 	if (chunk_crc(out) == (uint32_t)sqlite3_column_int64(q, 9))
 		return E_OK;
 	free(out->blob);

@@ -85,8 +85,12 @@ load_one(struct counters *n, int64_t signal, const char *name, int64_t reason, u
 static enum err
 bad_row(struct sqlite_store *s, sqlite3_stmt *q)
 {
+	/* A text may want memory of its own: none for it is no damage. */
+	int rc =
+	    sqlite3_errcode(sqlite3_db_handle(q)) == SQLITE_NOMEM ? SQLITE_NOMEM : SQLITE_CORRUPT;
+
 	sq_reset(q);
-	return sq_fail(s, SQLITE_CORRUPT);
+	return sq_fail(s, rc);
 }
 
 enum err

@@ -29,9 +29,8 @@ segment_crc(const struct segment_row *g)
 	return crc_of(head, 2, g->blob, g->blob_bytes);
 }
 
-/* A copy of the blob in a column; E_NOMEM. */
-static enum err
-blob_copy(sqlite3_stmt *q, int column, uint8_t **out, size_t *bytes)
+enum err
+sq_blob_copy(sqlite3_stmt *q, int column, uint8_t **out, size_t *bytes)
 {
 	const void *p = sqlite3_column_blob(q, column);
 	size_t n = (size_t)sqlite3_column_bytes(q, column);
@@ -61,7 +60,7 @@ raw_read(sqlite3_stmt *q, struct raw_row *out)
 		.end = sq_u64(q, 3),
 		.spans = (uint32_t)sqlite3_column_int64(q, 4),
 	};
-	e = blob_copy(q, 7, &out->blob, &out->blob_bytes);
+	e = sq_blob_copy(q, 7, &out->blob, &out->blob_bytes);
 	if (e == E_OK && raw_crc(out, real_ns) != (uint32_t)sqlite3_column_int64(q, 6)) {
 		free(out->blob);
 		out->blob = NULL;
@@ -80,7 +79,7 @@ segment_read(sqlite3_stmt *q, struct segment_row *out)
 		.probe = sqlite3_column_int64(q, 1),
 		.spans = (uint32_t)sqlite3_column_int64(q, 2),
 	};
-	e = blob_copy(q, 4, &out->blob, &out->blob_bytes);
+	e = sq_blob_copy(q, 4, &out->blob, &out->blob_bytes);
 	if (e == E_OK && segment_crc(out) != (uint32_t)sqlite3_column_int64(q, 3)) {
 		free(out->blob);
 		out->blob = NULL;
@@ -110,6 +109,7 @@ static enum err
 probe_state(struct sqlite_store *s, struct probe_row *p)
 {
 	sqlite3_stmt *q = sq(s, STMT_PROBE_STATE);
+	const void *losses;
 	enum err e;
 
 	sqlite3_bind_int64(q, 1, p->id);
@@ -118,8 +118,9 @@ probe_state(struct sqlite_store *s, struct probe_row *p)
 		return e;
 	p->end = sq_u64(q, 0);
 	p->closed = sqlite3_column_int(q, 1) != 0;
-	if (sqlite3_column_bytes(q, 2) == (int)sizeof p->losses)
-		memcpy(p->losses, sqlite3_column_blob(q, 2), sizeof p->losses);
+	losses = sqlite3_column_blob(q, 2);
+	if (losses != NULL && sqlite3_column_bytes(q, 2) == (int)sizeof p->losses)
+		memcpy(p->losses, losses, sizeof p->losses);
 	p->spans = sq_u64(q, 3);
 	p->mono_ns = sq_u64(q, 4);
 	p->real_ns = sq_u64(q, 5);

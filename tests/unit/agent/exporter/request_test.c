@@ -10,6 +10,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/core/export.h"
+#include "agent/exporter/payload.h"
 #include "schema/tables.h"
 #include "tests/t.h"
 
@@ -380,6 +381,96 @@ TEST(a_request_that_moves_may_take_longer_than_the_limit)
 	far_stop();
 }
 
+/* ---- no memory ------------------------------------------------------------ */
+
+#if !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__) /* they have a malloc of their own */
+#define CAN_DENY 1
+#else
+#define CAN_DENY 0
+#endif
+#if CAN_DENY
+void *__libc_malloc(size_t n);
+void *__libc_realloc(void *p, size_t n);
+
+static int deny = -1; /* so many succeed, the next does not; below 0: all do */
+
+static bool
+denied(void)
+{
+	return deny >= 0 && deny-- == 0;
+}
+
+void *
+malloc(size_t n)
+{
+	return denied() ? NULL : __libc_malloc(n);
+}
+
+void *
+realloc(void *p, size_t n)
+{
+	return denied() ? NULL : __libc_realloc(p, n);
+}
+
+typedef enum err (*encode_fn)(
+    struct spanview *v, const struct lease *l, const struct span_identity *id, struct outbuf *out);
+
+static enum err
+as_msgpack(
+    struct spanview *v, const struct lease *l, const struct span_identity *id, struct outbuf *out)
+{
+	uint32_t traces;
+
+	return payload_msgpack(v, &l->chunk, id, out, &traces);
+}
+
+static enum err
+as_lines(
+    struct spanview *v, const struct lease *l, const struct span_identity *id, struct outbuf *out)
+{
+	return payload_lines(v, &l->chunk, id, out);
+}
+
+/* How many allocations can be denied, one at a time. */
+static int
+denials(encode_fn encode, const struct lease *l, const struct span_identity *id)
+{
+	for (int n = 0;; n++) {
+		struct outbuf out = { 0 };
+		struct spanview *v;
+		enum err e;
+		bool spared;
+
+		if (spanview_new(&v) != E_OK)
+			exit(2);
+		deny = n;
+		e = encode(v, l, id, &out);
+		spared = deny >= 0;
+		deny = -1;
+		CHECK_EQ(e, spared ? E_OK : E_NOMEM);
+		outbuf_free(&out);
+		spanview_free(v);
+		if (spared)
+			return n;
+	}
+}
+
+TEST(no_memory_is_no_verdict_on_a_chunk)
+{
+	static const struct span_defaults d = { "service", "env", "1", "host", "", "" };
+	struct lease l = make_lease(1, "good", 100);
+	struct span_identity *id;
+
+	REQUIRE(span_identity_new(l.probe, &d, &id) == E_OK);
+	CHECK(denials(as_msgpack, &l, id) >= 4);
+	CHECK(denials(as_lines, &l, id) >= 4);
+	span_identity_free(id);
+	free(l.chunk.blob);
+	free(l.probe);
+}
+#endif
+
 int
 main(void)
 {
@@ -390,5 +481,8 @@ main(void)
 	RUN(a_413_for_many_is_no_verdict_on_any);
 	RUN(a_far_end_that_only_trickles_is_stalled);
 	RUN(a_request_that_moves_may_take_longer_than_the_limit);
+#if CAN_DENY
+	RUN(no_memory_is_no_verdict_on_a_chunk);
+#endif
 	return t_done();
 }
