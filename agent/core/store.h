@@ -263,10 +263,12 @@ struct store_ops {
 	enum err (*chunks)(struct store *st, store_chunk_fn fn, void *ctx);
 
 	/*
-	 * Jobs.  Put inserts (id 0) or replaces, and fills in id and version.  They are no spans:
-	 * outside of the identity, and small enough to be outside of the cap.  maintain forgets
-	 * final ones, the oldest first, beyond jobs_max or jobs_age_s; one with a notice stays,
-	 * and so does the one changed last: versions go on from it.
+	 * Jobs.  Put inserts (id 0, or the id of one that was forgotten: it comes back under it)
+	 * or replaces, and fills in id and version.  They are no spans: outside of the identity,
+	 * and small enough to be outside of the cap (RAM: an eighth of it is theirs, beyond which
+	 * a put forgets).  maintain forgets final ones, the oldest first, beyond jobs_max or
+	 * jobs_age_s; one with a notice stays, and so do the newest, and the one changed last:
+	 * ids and versions go on from them.  E_INVAL: no such state.
 	 */
 	enum err (*job_put)(struct store *st, struct job_row *j);
 	enum err (*job_get)(struct store *st, int64_t id, struct job_row *out);

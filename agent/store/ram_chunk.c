@@ -11,14 +11,14 @@
 static enum err
 evict(struct ram_store *r, struct ram_row *row, enum drop_reason reason)
 {
-	struct chunk_row *c = &row->u.chunk;
+	struct chunk_row *c = &row->u.chunk.row;
 	enum err e = ram_change(r, row);
 
 	if (e != E_OK)
 		return e;
-	if (row->queued) {
-		for (size_t i = 0; i < row->delivery_count; i++) {
-			struct delivery_row *d = &row->deliveries[i];
+	if (row->u.chunk.queued) {
+		for (size_t i = 0; i < row->u.chunk.delivery_count; i++) {
+			struct delivery_row *d = &row->u.chunk.deliveries[i];
 
 			if (d->state != DELIVERY_QUEUED)
 				continue;
@@ -26,8 +26,8 @@ evict(struct ram_store *r, struct ram_row *row, enum drop_reason reason)
 			d->status = (int32_t)reason;
 			r->c.now.open[d->destination - 1]--;
 		}
-		counters_end(
-		    &r->c.now, c->signal, c->class, c->spans, row->deliveries, row->delivery_count);
+		counters_end(&r->c.now, c->signal, c->class, c->spans, row->u.chunk.deliveries,
+		    row->u.chunk.delivery_count);
 	} else {
 		r->c.now.total[TOTAL_HISTORY_BYTES] -= c->blob_bytes;
 	}
@@ -42,10 +42,10 @@ loser(struct ram_store *r)
 	struct ram_row *end = &r->ends[RAM_CHUNK], *best = NULL;
 
 	for (struct ram_row *row = end->next; row != end; row = row->next) {
-		if (!row->queued)
+		if (!row->u.chunk.queued)
 			return row;
 		if (lease_count(&r->c.leases, row->id) == 0 &&
-		    (best == NULL || row->u.chunk.class < best->u.chunk.class))
+		    (best == NULL || row->u.chunk.row.class < best->u.chunk.row.class))
 			best = row;
 	}
 	return best;
@@ -76,12 +76,12 @@ put_with(struct ram_store *r, struct chunk_row *c, const struct delivery_row *ro
 	if (row == NULL)
 		return E_NOMEM;
 	c->id = row->id;
-	row->u.chunk = *c;
-	row->u.chunk.blob = row->blob;
-	row->queued = n > 0;
-	row->delivery_count = n;
+	row->u.chunk.row = *c;
+	row->u.chunk.row.blob = row->blob;
+	row->u.chunk.queued = n > 0;
+	row->u.chunk.delivery_count = n;
 	for (size_t i = 0; i < n; i++) {
-		row->deliveries[i] = rows[i];
+		row->u.chunk.deliveries[i] = rows[i];
 		now->open[rows[i].destination - 1] += rows[i].state == DELIVERY_QUEUED;
 	}
 	now->total[TOTAL_CHUNK_ROWS]++;
@@ -124,23 +124,23 @@ split_in_txn(struct ram_store *r, int64_t id, struct chunk_row *a, struct chunk_
 	struct delivery_row rows[STORE_DESTINATIONS_MAX];
 	enum err e;
 
-	if (row == NULL || !row->queued)
+	if (row == NULL || !row->u.chunk.queued)
 		return E_NOTFOUND;
-	if ((uint64_t)a->spans + b->spans != row->u.chunk.spans ||
-	    a->signal != row->u.chunk.signal || b->signal != row->u.chunk.signal)
+	if ((uint64_t)a->spans + b->spans != row->u.chunk.row.spans ||
+	    a->signal != row->u.chunk.row.signal || b->signal != row->u.chunk.row.signal)
 		return common_fail(&r->c, E_INVAL, "the halves are not the whole");
-	memcpy(rows, row->deliveries, sizeof rows);
-	for (size_t i = 0; i < row->delivery_count; i++) {
+	memcpy(rows, row->u.chunk.deliveries, sizeof rows);
+	for (size_t i = 0; i < row->u.chunk.delivery_count; i++) {
 		if (rows[i].state != DELIVERY_QUEUED)
 			continue;
 		rows[i].next_try = 0;
 		r->c.now.open[rows[i].destination - 1]--;
 	}
-	r->c.now.v[a->signal][COUNT_QUEUED] -= row->u.chunk.spans;
+	r->c.now.v[a->signal][COUNT_QUEUED] -= row->u.chunk.row.spans;
 	r->c.now.total[TOTAL_CHUNK_ROWS]--;
-	e = put_with(r, a, rows, row->delivery_count);
+	e = put_with(r, a, rows, row->u.chunk.delivery_count);
 	if (e == E_OK)
-		e = put_with(r, b, rows, row->delivery_count);
+		e = put_with(r, b, rows, row->u.chunk.delivery_count);
 	return e != E_OK ? e : ram_remove(r, row);
 }
 
@@ -165,10 +165,10 @@ ram_split(struct store *st, int64_t id, struct chunk_row *a, struct chunk_row *b
 static struct delivery_row *
 delivery_of(struct ram_row *row, int32_t destination)
 {
-	for (size_t i = 0; i < row->delivery_count; i++)
-		if (row->deliveries[i].destination == destination &&
-		    row->deliveries[i].state == DELIVERY_QUEUED)
-			return &row->deliveries[i];
+	for (size_t i = 0; i < row->u.chunk.delivery_count; i++)
+		if (row->u.chunk.deliveries[i].destination == destination &&
+		    row->u.chunk.deliveries[i].state == DELIVERY_QUEUED)
+			return &row->u.chunk.deliveries[i];
 	return NULL;
 }
 
@@ -177,7 +177,7 @@ static enum err
 end_row(struct ram_store *r, struct ram_row *row, struct delivery_row *d, enum delivery_state state,
     int32_t status)
 {
-	struct chunk_row *c = &row->u.chunk;
+	struct chunk_row *c = &row->u.chunk.row;
 	bool open;
 	int32_t unused;
 	enum err e = ram_change(r, row);
@@ -187,12 +187,12 @@ end_row(struct ram_store *r, struct ram_row *row, struct delivery_row *d, enum d
 	d->state = state;
 	d->status = status;
 	r->c.now.open[d->destination - 1]--;
-	delivery_outcome(row->deliveries, row->delivery_count, &open, &unused);
+	delivery_outcome(row->u.chunk.deliveries, row->u.chunk.delivery_count, &open, &unused);
 	if (open)
 		return E_OK;
-	row->queued = false;
-	counters_end(
-	    &r->c.now, c->signal, c->class, c->spans, row->deliveries, row->delivery_count);
+	row->u.chunk.queued = false;
+	counters_end(&r->c.now, c->signal, c->class, c->spans, row->u.chunk.deliveries,
+	    row->u.chunk.delivery_count);
 	r->c.now.total[TOTAL_HISTORY_BYTES] += c->blob_bytes;
 	return E_OK;
 }
@@ -239,17 +239,17 @@ ram_destinations_set(struct store *st, const char *const *names, size_t n, int32
 static enum err
 fill(struct ram_store *r, struct ram_row *row, int32_t destination, struct lease *out)
 {
-	struct lease l = { .chunk = row->u.chunk, .destination = destination };
-	struct ram_row *p = ram_find(r, RAM_PROBE, row->u.chunk.probe);
+	struct lease l = { .chunk = row->u.chunk.row, .destination = destination };
+	struct ram_row *p = ram_find(r, RAM_PROBE, row->u.chunk.row.probe);
 	enum err e = E_NOMEM;
 
 	l.attempts = delivery_of(row, destination)->attempts;
-	l.chunk.blob = ram_copy(row->blob, row->u.chunk.blob_bytes);
+	l.chunk.blob = ram_copy(row->blob, row->u.chunk.row.blob_bytes);
 	l.probe = calloc(1, sizeof *l.probe);
 	if (l.chunk.blob != NULL && l.probe != NULL) {
 		if (p != NULL)
 			*l.probe = p->u.probe;
-		l.probe->id = row->u.chunk.probe;
+		l.probe->id = row->u.chunk.row.probe;
 		e = lease_add(&r->c.leases, &l.chunk, destination);
 	}
 	if (e != E_OK) {
@@ -336,9 +336,9 @@ ram_maintain(struct store *st, uint64_t now_real_ns, bool idle)
 
 	(void)idle;
 	for (struct ram_row *row = end->next; e == E_OK && row != end; row = next) {
-		uint64_t made = row->u.chunk.created_real_ns;
+		uint64_t made = row->u.chunk.row.created_real_ns;
 		uint64_t age_s = made < now ? (now - made) / NS_PER_S : 0;
-		bool goes = row->queued
+		bool goes = row->u.chunk.queued
 				? age_s > l->cap_age_s && lease_count(&r->c.leases, row->id) == 0
 				: age_s > l->history_age_s ||
 				      r->c.now.total[TOTAL_HISTORY_BYTES] > l->history_bytes;
@@ -361,15 +361,15 @@ ram_chunks(struct store *st, store_chunk_fn fn, void *ctx)
 	enum err e = none == NULL ? E_NOMEM : E_OK;
 
 	for (struct ram_row *row = end->prev; e == E_OK && row != end; row = row->prev) {
-		struct ram_row *p = ram_find(r, RAM_PROBE, row->u.chunk.probe);
+		struct ram_row *p = ram_find(r, RAM_PROBE, row->u.chunk.row.probe);
 		bool open;
 		int32_t status;
-		enum delivery_state state =
-		    delivery_outcome(row->deliveries, row->delivery_count, &open, &status);
+		enum delivery_state state = delivery_outcome(
+		    row->u.chunk.deliveries, row->u.chunk.delivery_count, &open, &status);
 
 		if (none != NULL)
-			none->id = row->u.chunk.probe;
-		e = fn(ctx, &row->u.chunk, p != NULL ? &p->u.probe : none,
+			none->id = row->u.chunk.row.probe;
+		e = fn(ctx, &row->u.chunk.row, p != NULL ? &p->u.probe : none,
 		    open ? DELIVERY_QUEUED : state, open);
 	}
 	free(none);
@@ -390,7 +390,7 @@ ram_destination_stats(
 	for (struct ram_row *row = end->next; row != end; row = row->next) {
 		if (delivery_of(row, destination) == NULL)
 			continue;
-		*oldest_real_ns = row->u.chunk.created_real_ns;
+		*oldest_real_ns = row->u.chunk.row.created_real_ns;
 		break;
 	}
 	return E_OK;

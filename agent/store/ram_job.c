@@ -4,11 +4,79 @@
 #include "agent/base/clock.h"
 #include "agent/store/store_ram.h"
 
+/* Whole again from its blob and what stands beside it. */
+static enum err
+job_of(const struct ram_row *row, struct job_row *out)
+{
+	enum err e = job_decode(row->blob, row->u.job.bytes, out);
+
+	out->id = row->id;
+	out->version = row->u.job.version;
+	out->probe = row->u.job.probe;
+	out->state = row->u.job.state;
+	return e;
+}
+
+static bool
+may_go(struct ram_store *r, const struct ram_row *row)
+{
+	return job_state_is_final(row->u.job.state) && row->next != &r->ends[RAM_JOB] &&
+	       row->u.job.newer != &r->versions && ram_notice_of(r, row->id, NULL) == NULL;
+}
+
+/* Beyond its share the journal forgets, the oldest first; what still runs, or is to be told, stays,
+ * and takes room from the rest. */
+static enum err
+keep_share(struct ram_store *r)
+{
+	struct ram_row *end = &r->ends[RAM_JOB], *next;
+	enum err e = E_OK;
+
+	for (struct ram_row *row = end->next;
+	     e == E_OK && row != end &&
+	     r->journal_bytes > r->c.limits.cap_bytes / RAM_JOURNAL_SHARE;
+	     row = next) {
+		next = row->next;
+		if (may_go(r, row))
+			e = ram_remove(r, row);
+	}
+	return e;
+}
+
+static enum err
+put(struct ram_store *r, struct job_row *j)
+{
+	struct ram_row *row = j->id != 0 ? ram_find(r, RAM_JOB, j->id) : NULL;
+	uint8_t blob[JOB_BLOB_MAX];
+	size_t bytes = job_encode(blob, j);
+	enum err e;
+
+	if (row != NULL) {
+		e = ram_change_blob(r, row, blob, bytes);
+		if (e == E_OK)
+			ram_newest(r, row);
+	} else if ((row = ram_new(r, RAM_JOB, blob, bytes)) != NULL) {
+		row->id = j->id; /* of one that was forgotten: it comes back as that */
+		e = ram_link(r, row);
+	} else {
+		e = E_NOMEM;
+	}
+	if (e != E_OK)
+		return e;
+	j->id = row->id;
+	j->version = ++r->last_version;
+	row->u.job.version = j->version;
+	row->u.job.ended_real_ns = j->ended_real_ns;
+	row->u.job.probe = j->probe;
+	row->u.job.state = j->state;
+	row->u.job.bytes = bytes;
+	return keep_share(r);
+}
+
 enum err
 ram_job_put(struct store *st, struct job_row *j)
 {
 	struct ram_store *r = ram_of(st);
-	struct ram_row *row = j->id != 0 ? ram_find(r, RAM_JOB, j->id) : NULL;
 	bool own;
 	enum err e;
 
@@ -16,18 +84,7 @@ ram_job_put(struct store *st, struct job_row *j)
 		return common_fail(&r->c, E_INVAL, "no such state of a job");
 	if ((e = ram_own_begin(r, &own)) != E_OK)
 		return e;
-	if (row != NULL) {
-		e = ram_change(r, row);
-	} else {
-		row = ram_insert(r, RAM_JOB, NULL, 0);
-		e = row != NULL ? E_OK : E_NOMEM;
-	}
-	if (e == E_OK) {
-		j->id = row->id;
-		j->version = ++r->last_version;
-		row->u.job = *j;
-	}
-	return ram_own_end(r, own, e);
+	return ram_own_end(r, own, put(r, j));
 }
 
 enum err
@@ -35,26 +92,28 @@ ram_job_get(struct store *st, int64_t id, struct job_row *out)
 {
 	struct ram_row *row = ram_find(ram_of(st), RAM_JOB, id);
 
-	if (row == NULL)
-		return E_NOTFOUND;
-	*out = row->u.job;
-	return E_OK;
+	return row != NULL ? job_of(row, out) : E_NOTFOUND;
 }
 
 enum err
 ram_jobs(struct store *st, const struct job_filter *f, job_fn fn, void *ctx)
 {
 	struct ram_row *end = &ram_of(st)->ends[RAM_JOB], *next;
+	struct job_row j;
 	uint32_t told = 0;
 	enum err e = E_OK;
 
 	for (struct ram_row *row = f->oldest_first ? end->next : end->prev;
 	     e == E_OK && row != end && (f->limit == 0 || told < f->limit); row = next) {
 		next = f->oldest_first ? row->next : row->prev;
-		if (!job_wanted(f, &row->u.job))
+		if ((f->states != 0 && (f->states & 1u << row->u.job.state) == 0) ||
+		    (f->probe != 0 && f->probe != row->u.job.probe))
+			continue; /* not worth its decoding */
+		e = job_of(row, &j);
+		if (e != E_OK || !job_wanted(f, &j))
 			continue;
 		told++;
-		e = fn(ctx, &row->u.job);
+		e = fn(ctx, &j);
 	}
 	return e;
 }
@@ -62,20 +121,17 @@ ram_jobs(struct store *st, const struct job_filter *f, job_fn fn, void *ctx)
 enum err
 ram_jobs_changed(struct store *st, uint64_t after, uint32_t limit, job_fn fn, void *ctx)
 {
-	struct ram_row *end = &ram_of(st)->ends[RAM_JOB];
+	struct ram_row *end = &ram_of(st)->versions, *row = end;
+	struct job_row j;
 	enum err e = E_OK;
 
-	for (uint32_t told = 0; e == E_OK && (limit == 0 || told < limit); told++) {
-		struct ram_row *best = NULL;
-
-		for (struct ram_row *row = end->next; row != end; row = row->next)
-			if (row->u.job.version > after &&
-			    (best == NULL || row->u.job.version < best->u.job.version))
-				best = row;
-		if (best == NULL)
-			break;
-		after = best->u.job.version;
-		e = fn(ctx, &best->u.job);
+	while (row->u.job.older != end && row->u.job.older->u.job.version > after)
+		row = row->u.job.older;
+	for (uint32_t told = 0; e == E_OK && row != end && (limit == 0 || told < limit); told++) {
+		e = job_of(row, &j);
+		if (e == E_OK)
+			e = fn(ctx, &j);
+		row = row->u.job.newer;
 	}
 	return e;
 }
@@ -93,45 +149,32 @@ ram_jobs_count(struct store *st, uint64_t count[JOB_STATES])
 
 /* ---- notices ------------------------------------------------------------ */
 
-static struct ram_row *
-find_notice(struct ram_store *r, int64_t job, const enum job_state *state)
-{
-	struct ram_row *end = &r->ends[RAM_NOTICE];
-
-	for (struct ram_row *row = end->next; row != end; row = row->next)
-		if (row->u.notice.row.job == job &&
-		    (state == NULL || row->u.notice.row.state == *state))
-			return row;
-	return NULL;
-}
-
 enum err
 ram_notice_put(struct store *st, int64_t job, enum job_state state)
 {
 	struct ram_store *r = ram_of(st);
-	struct ram_row *row;
+	struct ram_row *row = NULL;
 	bool own;
 	enum err e;
 
-	if (find_notice(r, job, &state) != NULL)
-		return E_OK;
+	while ((row = ram_notice_of(r, job, row)) != NULL)
+		if (row->u.notice.row.state == state)
+			return E_OK;
 	if ((e = ram_own_begin(r, &own)) != E_OK)
 		return e;
-	row = ram_insert(r, RAM_NOTICE, NULL, 0);
-	if (row == NULL)
+	if ((row = ram_new(r, RAM_NOTICE, NULL, 0)) == NULL)
 		return ram_own_end(r, own, E_NOMEM);
 	row->u.notice.row = (struct notice_row){ .job = job, .state = state };
-	return ram_own_end(r, own, E_OK);
+	return ram_own_end(r, own, ram_link(r, row));
 }
 
 /* Another state of its job is to be told before it. */
 static bool
 is_behind(struct ram_store *r, const struct ram_row *n)
 {
-	struct ram_row *end = &r->ends[RAM_NOTICE];
-
-	for (struct ram_row *row = end->next; row != n && row != end; row = row->next)
-		if (row->u.notice.row.job == n->u.notice.row.job)
+	for (struct ram_row *row = NULL;
+	     (row = ram_notice_of(r, n->u.notice.row.job, row)) != NULL;)
+		if (row->id < n->id)
 			return true;
 	return false;
 }
@@ -143,7 +186,8 @@ ram_notice_next(
 	struct ram_row *end = &ram_of(st)->ends[RAM_NOTICE], *best = NULL;
 
 	*next_real_ns = 0;
-	for (struct ram_row *row = end->next; row != end; row = row->next)
+	for (struct ram_row *row = end->next;
+	     row != end && (best == NULL || best->u.notice.next_try > 0); row = row->next)
 		if ((best == NULL || row->u.notice.next_try < best->u.notice.next_try) &&
 		    !is_behind(ram_of(st), row))
 			best = row;
@@ -204,13 +248,11 @@ ram_jobs_forget(struct ram_store *r, uint64_t now_real_ns)
 	for (struct ram_row *row = end->next; row != end; row = row->next)
 		count++;
 	for (struct ram_row *row = end->next; e == E_OK && row != end; row = next) {
-		const struct job_row *j = &row->u.job;
-		bool old =
-		    j->ended_real_ns < now_real_ns && now_real_ns - j->ended_real_ns > age_ns;
+		uint64_t ended = row->u.job.ended_real_ns;
+		bool old = ended < now_real_ns && now_real_ns - ended > age_ns;
 
 		next = row->next;
-		if (!job_state_is_final(j->state) || j->version == r->last_version ||
-		    (count <= r->c.limits.jobs_max && !old) || find_notice(r, j->id, NULL) != NULL)
+		if ((count <= r->c.limits.jobs_max && !old) || !may_go(r, row))
 			continue;
 		e = ram_remove(r, row);
 		count--;

@@ -26,6 +26,8 @@ ram_close(struct store *st)
 		}
 	}
 	free(r->log);
+	for (int i = 0; i < RAM_INDEXES; i++)
+		free(r->index[i].slots);
 	common_fini(&r->c);
 	free(r);
 }
@@ -323,9 +325,9 @@ ram_stats(struct store *st, struct store_stats *out)
 		out->oldest_queued_real_ns = probe != NULL ? probe->u.probe.real_ns : 0;
 	}
 	for (struct ram_row *row = end->next; row != end; row = row->next) {
-		uint64_t made = row->u.chunk.created_real_ns;
+		uint64_t made = row->u.chunk.row.created_real_ns;
 
-		if (row->queued &&
+		if (row->u.chunk.queued &&
 		    (out->oldest_queued_real_ns == 0 || made < out->oldest_queued_real_ns))
 			out->oldest_queued_real_ns = made;
 	}
@@ -446,6 +448,7 @@ store_ram_new(const struct store_limits *limits, struct store **out)
 	limits_settle(&r->c.limits, limits, CAP_DEFAULT);
 	for (int k = 0; k < RAM_KINDS; k++)
 		r->ends[k].prev = r->ends[k].next = &r->ends[k];
+	r->versions.u.job.older = r->versions.u.job.newer = &r->versions;
 	*out = &r->c.base;
 	return E_OK;
 }

@@ -3,6 +3,7 @@
  * survives a closing, a rollback and a damaged row is asked of the durable one.
  */
 #include <sqlite3.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/store/store.h"
@@ -316,6 +317,146 @@ TEST(retention_forgets_final_ones_oldest_first)
 	done();
 }
 
+TEST(one_that_was_forgotten_comes_back_under_its_id)
+{
+	struct job_row a, back;
+	struct list l;
+
+	limits.jobs_max = 10;
+	reopen();
+	a = job(JOB_SUCCEEDED, UUID, NOW);
+	for (int i = 0; i < 20; i++)
+		job(JOB_SUCCEEDED, UUID, NOW);
+	CHECK_EQ(OPS->maintain(st, NOW + DAY, true), E_OK);
+	CHECK_EQ(OPS->job_get(st, a.id, &back), E_NOTFOUND);
+	a.state = JOB_FAILED; /* whoever had it at hand */
+	CHECK_EQ(OPS->begin(st), E_OK);
+	CHECK_EQ(OPS->job_put(st, &a), E_OK);
+	OPS->rollback(st);
+	CHECK_EQ(OPS->job_get(st, 1, &back), E_NOTFOUND);
+	CHECK_EQ(OPS->job_put(st, &a), E_OK);
+	CHECK_EQ(a.id, 1);
+	CHECK_EQ(OPS->job_get(st, 1, &back), E_OK);
+	CHECK_EQ(back.state, JOB_FAILED);
+	l = LIST(.oldest_first = true);
+	CHECK_EQ(l.ids[0], 1);
+	CHECK_EQ(l.ids[1], 12);
+	CHECK_EQ(job(JOB_QUEUED, UUID, NOW).id, 22);
+	done();
+}
+
+TEST(changes_of_one_transaction_are_taken_back_to_the_first)
+{
+	struct job_row a, b;
+	struct list l = { .n = 0 };
+
+	reopen();
+	a = job(JOB_QUEUED, UUID, NOW);
+	b = job(JOB_QUEUED, UUID, NOW);
+	CHECK_EQ(OPS->begin(st), E_OK);
+	for (int i = 0; i < 5; i++) {
+		a.state = i % 2 == 0 ? JOB_RUNNING : JOB_FAILED;
+		memset(a.reason, 'r', (size_t)(1 + i)); /* each time of another size */
+		CHECK_EQ(OPS->job_put(st, &a), E_OK);
+		CHECK_EQ(OPS->job_put(st, &b), E_OK);
+	}
+	CHECK_EQ(OPS->notice_put(st, a.id, JOB_FAILED), E_OK);
+	OPS->rollback(st);
+	CHECK_EQ(OPS->jobs_changed(st, 0, 0, note, &l), E_OK);
+	CHECK_EQ(l.n, 2);
+	CHECK_EQ(l.ids[0], a.id);
+	CHECK_EQ(l.ids[1], b.id);
+	CHECK_EQ(OPS->job_get(st, a.id, &a), E_OK);
+	CHECK_EQ(a.state, JOB_QUEUED);
+	CHECK_STR(a.reason, "");
+	CHECK_EQ(OPS->notice_put(st, a.id, JOB_FAILED), E_OK);
+	CHECK_EQ(OPS->job_put(st, &a), E_OK);
+	l.n = 0;
+	CHECK_EQ(OPS->jobs_changed(st, 0, 0, note, &l), E_OK);
+	CHECK_EQ(l.ids[0], b.id);
+	CHECK_EQ(l.ids[1], a.id);
+	done();
+}
+
+/* The volatile one: who is done goes first, who is to be told of or runs stays. */
+TEST(jobs_have_a_share_of_the_cap_where_they_are_in_memory)
+{
+	struct store_stats s;
+	struct job_row told, back;
+	uint64_t count[JOB_STATES];
+	struct list l;
+
+	if (durable)
+		return;
+	limits.cap_bytes = 16 << 20;
+	reopen();
+	told = job(JOB_FAILED, UUID, NOW);
+	CHECK_EQ(OPS->notice_put(st, told.id, JOB_FAILED), E_OK);
+	job(JOB_RUNNING, UUID, NOW);
+	for (int i = 0; i < 20000; i++)
+		job(JOB_SUCCEEDED, UUID, NOW);
+	CHECK_EQ(OPS->stats(st, &s), E_OK);
+	CHECK(s.bytes <= limits.cap_bytes / 8);
+	CHECK_EQ(OPS->jobs_count(st, count), E_OK);
+	CHECK(count[JOB_SUCCEEDED] > limits.cap_bytes / 8 / 1024); /* less than 1 KiB each */
+	CHECK_EQ(OPS->job_get(st, told.id, &back), E_OK);
+	CHECK_EQ(OPS->job_get(st, 3, &back), E_NOTFOUND);
+	l = LIST(.limit = 1);
+	CHECK_EQ(l.ids[0], 20002);
+	done();
+}
+
+/* CPU time, the least of three: twice as many cost about twice as much. */
+static double
+journal_seconds(uint32_t jobs)
+{
+	double best = 1e9;
+
+	for (int run = 0; run < 3; run++) {
+		struct timespec from, to;
+		struct notice_row n;
+		uint64_t next, after = 0;
+		double seconds;
+
+		reopen();
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+		for (uint32_t i = 0; i < jobs; i++) {
+			struct job_row j = job(JOB_RUNNING, UUID, NOW);
+
+			j.state = JOB_SUCCEEDED;
+			CHECK_EQ(OPS->job_put(st, &j), E_OK);
+			CHECK_EQ(OPS->notice_put(st, j.id, j.state), E_OK);
+			if (i % 16 == 0) {
+				struct list l = { .n = 0 };
+
+				CHECK_EQ(OPS->jobs_changed(st, after, 0, note, &l), E_OK);
+				after = j.version;
+			}
+		}
+		while (OPS->notice_next(st, NOW, &n, &next) == E_OK)
+			CHECK_EQ(OPS->notice_settle(st, n.id, NOTICE_DONE, 0), E_OK);
+		CHECK_EQ(OPS->maintain(st, NOW + DAY, true), E_OK);
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+		seconds =
+		    (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
+		best = seconds < best ? seconds : best;
+		done();
+	}
+	return best;
+}
+
+TEST(many_jobs_cost_each_as_much_as_few)
+{
+	double few, many;
+
+	if (durable)
+		return;
+	few = journal_seconds(2000);
+	many = journal_seconds(16000);
+	printf("# 2000 jobs %.4f s, 16000 jobs %.4f s\n", few, many);
+	CHECK(many < 24 * few); /* 8 when each costs the same, 64 when each looks at all */
+}
+
 TEST(a_row_with_a_flipped_byte_is_passed_over)
 {
 	struct job_row back;
@@ -412,6 +553,10 @@ suite(void)
 	RUN(notices_wait_come_once_and_go);
 	RUN(notices_of_one_job_come_in_turn);
 	RUN(retention_forgets_final_ones_oldest_first);
+	RUN(one_that_was_forgotten_comes_back_under_its_id);
+	RUN(changes_of_one_transaction_are_taken_back_to_the_first);
+	RUN(jobs_have_a_share_of_the_cap_where_they_are_in_memory);
+	RUN(many_jobs_cost_each_as_much_as_few);
 	RUN(a_row_with_a_flipped_byte_is_passed_over);
 	RUN(an_older_file_gets_the_tables);
 	RUN(jobs_survive_a_salvage);

@@ -1,7 +1,7 @@
 /*
  * store_model_test.c - one random sequence of operations against both stores;
- * after every transaction their statistics are equal, the identity holds, and
- * the SQLite counters equal a recount of its rows.  The seed is fixed.
+ * after every transaction their statistics, jobs and notices are equal, the
+ * identity holds, and the SQLite counters equal a recount of its rows.  The seed is fixed.
  */
 #include <stdint.h>
 #include <unistd.h>
@@ -11,6 +11,8 @@
 
 #define NOW   86400000000000000ull
 #define STEPS 1500
+#define DAY   86400000000000ull
+#define JOBS  40u /* kept by number; many more are made */
 
 static struct store *st[2];
 static struct probe_row probes[2];
@@ -125,6 +127,112 @@ take(void)
 	}
 }
 
+/* ---- jobs --------------------------------------------------------------- */
+
+static int64_t jobs_made; /* highest id */
+
+static void
+put_job(void)
+{
+	/* One that is there, one that was forgotten, or a new one. */
+	int64_t id = jobs_made > 0 && rnd(3) > 0 ? 1 + (int64_t)rnd((uint32_t)jobs_made) : 0;
+	struct job_row j = { .id = id,
+		.probe = 1 + (int64_t)rnd(2),
+		.trace_lo = rnd(9),
+		.state = (enum job_state)rnd(JOB_STATES),
+		.queued_real_ns = NOW - rnd(40) * DAY };
+	struct job_row other;
+
+	if (job_state_is_final(j.state))
+		j.ended_real_ns = j.queued_real_ns + 1;
+	snprintf(j.prompt_id, sizeof j.prompt_id, "%c%u", 'a' + (char)rnd(2), rnd(3));
+	memset(j.reason, 'r', rnd(sizeof j.reason));
+	other = j;
+	CHECK_EQ(st[0]->ops->job_put(st[0], &j), E_OK);
+	CHECK_EQ(st[1]->ops->job_put(st[1], &other), E_OK);
+	CHECK_EQ(j.id, other.id);
+	CHECK_EQ(j.version, other.version);
+	if (j.id > jobs_made)
+		jobs_made = j.id;
+}
+
+static void
+put_notice(void)
+{
+	int64_t id = 1 + (int64_t)rnd((uint32_t)jobs_made + 1);
+	enum job_state state = JOB_SUCCEEDED + rnd(JOB_STATES - JOB_SUCCEEDED);
+	struct job_row j;
+
+	if (st[0]->ops->job_get(st[0], id, &j) != E_OK)
+		return;
+	for (int k = 0; k < 2; k++)
+		CHECK_EQ(st[k]->ops->notice_put(st[k], id, state), E_OK);
+}
+
+static void
+tell_notice(void)
+{
+	uint64_t next[2], now = NOW + rnd(100);
+	struct notice_row n[2];
+	enum notice_end end = rnd(2) == 0 ? NOTICE_DONE : (enum notice_end)rnd(3);
+	uint64_t again = NOW + rnd(100);
+	enum err e = st[0]->ops->notice_next(st[0], now, &n[0], &next[0]);
+
+	same(e, st[1]->ops->notice_next(st[1], now, &n[1], &next[1]));
+	CHECK_EQ(next[0], next[1]);
+	if (e != E_OK)
+		return;
+	CHECK_EQ(n[0].job, n[1].job);
+	CHECK_EQ(n[0].state, n[1].state);
+	CHECK_EQ(n[0].attempts, n[1].attempts);
+	CHECK_EQ(n[0].refusals, n[1].refusals);
+	for (int k = 0; k < 2; k++)
+		CHECK_EQ(st[k]->ops->notice_settle(st[k], n[k].id, end, again), E_OK);
+}
+
+/* Everything that a walk tells, as one number. */
+static enum err
+hash_job(void *ctx, const struct job_row *j)
+{
+	uint64_t *h = ctx, v[] = { (uint64_t)j->id, j->version, (uint64_t)j->probe, j->trace_lo,
+		(uint64_t)j->state, j->queued_real_ns, j->ended_real_ns };
+
+	*h = *h << 32 | wire_crc32c((uint32_t)*h, v, sizeof v);
+	*h ^= wire_crc32c(0, j->prompt_id, strlen(j->prompt_id));
+	*h ^= (uint64_t)wire_crc32c(1, j->reason, strlen(j->reason)) << 16;
+	return E_OK;
+}
+
+static void
+compare_jobs(void)
+{
+	const struct job_filter filters[] = { { .oldest_first = true }, { .limit = 1 + rnd(50) },
+		{ .states = 1 + rnd((1u << JOB_STATES) - 1), .oldest_first = rnd(2) != 0 },
+		{ .probe = 1 + (int64_t)rnd(2), .states = 3, .oldest_first = true },
+		{ .since_real_ns = NOW - rnd(40) * DAY },
+		{ .prompt_id = "a1", .oldest_first = rnd(2) != 0 },
+		{ .prompt_id = "b", .prompt_begins = true } };
+	uint64_t count[2][JOB_STATES], notices[2], after = rnd(4000), h[2];
+	uint32_t limit = rnd(20);
+
+	for (size_t i = 0; i < sizeof filters / sizeof filters[0]; i++) {
+		for (int k = 0; k < 2; k++) {
+			h[k] = 0;
+			CHECK_EQ(st[k]->ops->jobs(st[k], &filters[i], hash_job, &h[k]), E_OK);
+		}
+		CHECK_EQ(h[0], h[1]);
+	}
+	for (int k = 0; k < 2; k++) {
+		h[k] = 0;
+		CHECK_EQ(st[k]->ops->jobs_changed(st[k], after, limit, hash_job, &h[k]), E_OK);
+		CHECK_EQ(st[k]->ops->jobs_count(st[k], count[k]), E_OK);
+		CHECK_EQ(st[k]->ops->notice_count(st[k], &notices[k]), E_OK);
+	}
+	CHECK_EQ(h[0], h[1]);
+	CHECK_EQ(notices[0], notices[1]);
+	CHECK(memcmp(count[0], count[1], sizeof count[0]) == 0);
+}
+
 static void
 compare(void)
 {
@@ -140,6 +248,7 @@ compare(void)
 	CHECK(memcmp(&s[0], &s[1], sizeof s[0]) == 0);
 	CHECK_EQ(store_recount(st[0], &equal), E_OK);
 	CHECK(equal);
+	compare_jobs();
 }
 
 static void
@@ -151,7 +260,7 @@ step(void)
 	for (int k = 0; k < 2; k++)
 		CHECK_EQ(st[k]->ops->begin(st[k]), E_OK);
 	for (uint32_t i = 1 + rnd(5); i > 0; i--) {
-		uint32_t what = rnd(20);
+		uint32_t what = rnd(27);
 
 		if (what < 6)
 			put_raw();
@@ -161,8 +270,14 @@ step(void)
 			deliver();
 		else if (what < 19)
 			take();
-		else
+		else if (what < 20)
 			destinations();
+		else if (what < 24)
+			put_job();
+		else if (what < 25)
+			put_notice();
+		else
+			tell_notice();
 	}
 	for (int k = 0; k < 2; k++) {
 		if (back) {
@@ -180,10 +295,11 @@ TEST(both_stores_agree_after_every_transaction)
 {
 	char dir[64], command[96];
 	struct store_open_report report;
+	const struct store_limits limits = { .jobs_max = JOBS };
 
 	snprintf(dir, sizeof dir, "/tmp/store_model.%d", (int)getpid());
-	REQUIRE(store_sqlite_open(dir, NULL, &st[0], &report) == E_OK);
-	REQUIRE(store_ram_new(NULL, &st[1]) == E_OK);
+	REQUIRE(store_sqlite_open(dir, &limits, &st[0], &report) == E_OK);
+	REQUIRE(store_ram_new(&limits, &st[1]) == E_OK);
 	for (int k = 0; k < 2; k++) {
 		probes[k].probe_id[0] = 1;
 		CHECK_EQ(st[k]->ops->probe_put(st[k], &probes[k]), E_OK);
@@ -196,7 +312,10 @@ TEST(both_stores_agree_after_every_transaction)
 				st[k]->ops->unlease(st[k], d);
 		if (i % 100 == 99)
 			for (int k = 0; k < 2; k++)
-				CHECK_EQ(st[k]->ops->maintain(st[k], NOW, i % 200 == 199), E_OK);
+				/* a minute later, so that both look at the jobs again */
+				CHECK_EQ(st[k]->ops->maintain(
+					     st[k], NOW + (uint64_t)i * 1000000000, i % 200 == 199),
+				    E_OK);
 		compare();
 		if (t_failed_checks != 0)
 			fprintf(stderr, "at step %d\n", i);
