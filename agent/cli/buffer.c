@@ -35,6 +35,40 @@ store_failed(const char *dir, enum err rv, const char *error)
 	return CLI_FAILED;
 }
 
+static const char *const projection_states[] = {
+	[PROJECTION_ABSENT] = "absent",
+	[PROJECTION_READ] = "read",
+	[PROJECTION_UNREADABLE] = "unreadable",
+	[PROJECTION_OF_ANOTHER] = "of another buffer",
+};
+
+static void
+verified_json(const struct store_verify_report *r)
+{
+	printf("{\"rows\":%" PRIu64 ",\"bad\":%" PRIu64
+	       ",\"identity\":%s,\"recount\":%s,\"jobs\":%" PRIu64 ",\"notices\":%" PRIu64
+	       ",\"orphans\":%" PRIu64 ",\"jobs_db\":{\"state\":\"%s\",\"equal\":%" PRIu64
+	       ",\"behind\":%" PRIu64 ",\"differ\":%" PRIu64 "}}\n",
+	    r->rows, r->bad, r->identity ? "true" : "false", r->recount ? "true" : "false", r->jobs,
+	    r->notices, r->orphans, projection_states[r->jobs_db.is], r->jobs_db.equal,
+	    r->jobs_db.behind, r->jobs_db.differ);
+}
+
+static void
+verified_text(const struct store_verify_report *r, bool good)
+{
+	printf("%s: %" PRIu64 " rows good, %" PRIu64 " bad; identity %s, counters %s\n",
+	    good ? "good" : "DAMAGED", r->rows, r->bad, r->identity ? "holds" : "does not hold",
+	    r->recount ? "equal the rows" : "differ from the rows");
+	printf("%" PRIu64 " jobs, %" PRIu64 " notices, %" PRIu64 " of them of no job; jobs.db %s",
+	    r->jobs, r->notices, r->orphans, projection_states[r->jobs_db.is]);
+	if (r->jobs_db.is == PROJECTION_READ)
+		printf(": %" PRIu64 " equal, %" PRIu64 " behind, %" PRIu64 " differ%s",
+		    r->jobs_db.equal, r->jobs_db.behind, r->jobs_db.differ,
+		    r->jobs_db.differ > 0 ? " (remove it: it is made anew)" : "");
+	printf("\n");
+}
+
 int
 verb_verify(struct cli *c)
 {
@@ -47,20 +81,16 @@ verb_verify(struct cli *c)
 		return code;
 
 	enum err rv = store_verify(dir, &r, error);
-	bool good = r.bad == 0 && r.identity && r.recount;
+	bool good =
+	    r.bad == 0 && r.identity && r.recount && r.orphans == 0 && r.jobs_db.differ == 0;
 
 	close(lock);
 	if (rv != E_OK)
 		return store_failed(dir, rv, error);
 	if (c->json)
-		printf("{\"rows\":%" PRIu64 ",\"bad\":%" PRIu64
-		       ",\"identity\":%s,\"recount\":%s}\n",
-		    r.rows, r.bad, r.identity ? "true" : "false", r.recount ? "true" : "false");
+		verified_json(&r);
 	else
-		printf("%s: %" PRIu64 " rows good, %" PRIu64 " bad; identity %s, counters %s\n",
-		    good ? "good" : "DAMAGED", r.rows, r.bad,
-		    r.identity ? "holds" : "does not hold",
-		    r.recount ? "equal the rows" : "differ from the rows");
+		verified_text(&r, good);
 	return good ? CLI_OK : CLI_PROBLEM;
 }
 

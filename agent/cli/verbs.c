@@ -88,8 +88,8 @@ const struct verb verb_table[] = {
 	    "ComfyUI with it.",
 	    verb_purge },
 	{ "verify", NULL, "", "check every row of the buffer",
-	    "Each row is read and compared with its checksum, the counters with the rows. The "
-	    "agent must be stopped: it does this for itself at its start.",
+	    "Each row is read and compared with its checksum, the counters with the rows, jobs.db "
+	    "with the jobs. The agent must be stopped: it does this for itself at its start.",
 	    verb_verify },
 	{ "export", NULL, "o", "write every buffered span as JSON lines",
 	    "One span a line, as in trace --json, with its trace_id. The agent must be stopped. "

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/store/projection_check.h"
 #include "agent/store/sqlite.h"
 
 static enum err
@@ -76,6 +77,26 @@ store_snapshot(const char *dir, struct store **out, char error[STORE_ERROR_BYTES
 	return E_OK;
 }
 
+/* Jobs, who is to be told of them, and their copy for people. */
+static void
+verify_journal(struct sqlite_store *s, const char *dir, struct store_verify_report *out)
+{
+	struct store *st = &s->c.base;
+	uint64_t count[JOB_STATES];
+	int64_t orphans = 0;
+
+	if (s->no_jobs)
+		return;
+	if (st->ops->jobs_count(st, count) == E_OK)
+		for (int i = 0; i < JOB_STATES; i++)
+			out->jobs += count[i];
+	if (st->ops->notice_count(st, &out->notices) != E_OK ||
+	    sq_number(s, STMT_NOTICE_ORPHANS, &orphans) != E_OK)
+		out->bad++;
+	out->orphans = (uint64_t)orphans;
+	projection_check(dir, st, &out->jobs_db);
+}
+
 enum err
 store_verify(const char *dir, struct store_verify_report *out, char error[STORE_ERROR_BYTES])
 {
@@ -100,6 +121,8 @@ store_verify(const char *dir, struct store_verify_report *out, char error[STORE_
 	if (counted == E_OK)
 		counted = store_recount(&s->c.base, &out->recount);
 	out->recount = out->recount && counted == E_OK;
+	if (counted == E_OK)
+		verify_journal(s, dir, out);
 	if (e != E_OK)
 		snprintf(error, STORE_ERROR_BYTES, "%s", sqlite3_errmsg(s->db));
 	sqlite_ops.close(&s->c.base);

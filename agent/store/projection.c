@@ -16,6 +16,7 @@
 #include "agent/base/log.h"
 #include "agent/store/common.h"
 #include "agent/store/migrations.h"
+#include "agent/store/projection_row.h"
 
 #define VERSION     1
 #define AGAIN_NS    NS_PER_S        /* a stranger holds it */
@@ -23,10 +24,6 @@
 #define BEHIND_MAX  1000u
 #define FORGET_EACH 256u /* rows between two looks at what the store has forgotten */
 #define FORGET_ROWS 512u /* of the oldest, at one look */
-#define COLUMNS                                                                            \
-	"id, boot_id, prompt_id, item, state, reason, certainty, signal, node_id,"         \
-	" node_class, error_type, queued_ns, started_ns, ended_ns, peak_rss_bytes, nodes," \
-	" nodes_executed, nodes_cached, workflow, trace_id, death, version"
 
 struct projection {
 	char path[600];
@@ -300,8 +297,8 @@ open_it(struct projection *p, struct store *st)
 		rc = take_up(p, st);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_prepare_v3(p->db,
-		    "INSERT OR REPLACE INTO job(" COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7,"
-		    " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+		    "INSERT OR REPLACE INTO job(" PROJECTION_COLUMNS ") VALUES(" PROJECTION_VALUES
+		    ")",
 		    -1, SQLITE_PREPARE_PERSISTENT, &p->put, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_prepare_v3(p->db, "UPDATE about SET upto = ?1", -1,
@@ -315,20 +312,6 @@ open_it(struct projection *p, struct store *st)
 
 /* ---- rows --------------------------------------------------------------- */
 
-static void
-bind_text(sqlite3_stmt *q, int i, const char *s)
-{
-	if (s[0] != '\0')
-		sqlite3_bind_text(q, i, s, -1, SQLITE_TRANSIENT);
-}
-
-static void
-bind_known(sqlite3_stmt *q, int i, uint64_t v)
-{
-	if (v != 0)
-		sqlite3_bind_int64(q, i, (int64_t)v);
-}
-
 struct slice {
 	struct projection *p;
 	uint64_t last, rows;
@@ -340,34 +323,8 @@ put(void *ctx, const struct job_row *j)
 {
 	struct slice *s = ctx;
 	sqlite3_stmt *q = s->p->put;
-	char boot[2 * sizeof j->boot_id + 1], trace[33];
 
-	for (size_t i = 0; i < sizeof j->boot_id; i++)
-		snprintf(boot + 2 * i, 3, "%02x", j->boot_id[i]);
-	snprintf(trace, sizeof trace, "%016" PRIx64 "%016" PRIx64, j->trace_hi, j->trace_lo);
-	sqlite3_bind_int64(q, 1, j->id);
-	sqlite3_bind_text(q, 2, boot, -1, SQLITE_TRANSIENT);
-	sqlite3_bind_text(q, 3, j->prompt_id, -1, SQLITE_TRANSIENT);
-	if (j->item >= 0)
-		sqlite3_bind_int64(q, 4, j->item);
-	sqlite3_bind_text(q, 5, job_state_name(j->state), -1, SQLITE_STATIC);
-	bind_text(q, 6, j->reason);
-	bind_text(q, 7, j->certainty);
-	bind_known(q, 8, (uint64_t)j->signal);
-	bind_text(q, 9, j->node_id);
-	bind_text(q, 10, j->node_class);
-	bind_text(q, 11, j->error_type);
-	bind_known(q, 12, j->queued_real_ns);
-	bind_known(q, 13, j->started_real_ns);
-	bind_known(q, 14, j->ended_real_ns);
-	bind_known(q, 15, j->peak_rss_bytes);
-	sqlite3_bind_int64(q, 16, j->nodes);
-	sqlite3_bind_int64(q, 17, j->executed);
-	sqlite3_bind_int64(q, 18, j->cached);
-	bind_text(q, 19, j->workflow);
-	sqlite3_bind_text(q, 20, trace, -1, SQLITE_TRANSIENT);
-	bind_text(q, 21, j->death);
-	sqlite3_bind_int64(q, 22, (int64_t)j->version);
+	projection_bind(q, j);
 	s->rc = sqlite3_step(q);
 	sqlite3_reset(q);
 	sqlite3_clear_bindings(q);

@@ -480,6 +480,42 @@ TEST(a_row_with_a_flipped_byte_is_passed_over)
 	done();
 }
 
+TEST(verify_counts_jobs_and_notices_and_finds_what_belongs_to_none)
+{
+	struct store_verify_report v;
+	char error[STORE_ERROR_BYTES], path[128];
+	struct job_row told;
+	sqlite3 *db;
+
+	if (!durable)
+		return;
+	reopen();
+	told = job(JOB_FAILED, UUID, NOW);
+	job(JOB_SUCCEEDED, UUID, NOW);
+	job(JOB_LOST, UUID, NOW);
+	CHECK_EQ(OPS->notice_put(st, told.id, JOB_FAILED), E_OK);
+	CHECK_EQ(OPS->notice_put(st, 3, JOB_LOST), E_OK);
+	OPS->close(st);
+	CHECK_EQ(store_verify(dir, &v, error), E_OK);
+	CHECK_EQ(v.jobs, 3);
+	CHECK_EQ(v.notices, 2);
+	CHECK_EQ(v.orphans, 0);
+	CHECK_EQ(v.bad, 0);
+	snprintf(path, sizeof path, "%s/" STORE_FILE_NAME, dir);
+	CHECK_EQ(sqlite3_open(path, &db), SQLITE_OK);
+	CHECK_EQ(
+	    sqlite3_exec(db, "DELETE FROM job WHERE id = 3; UPDATE job SET crc = 1 WHERE id = 2",
+		NULL, NULL, NULL),
+	    SQLITE_OK);
+	sqlite3_close(db);
+	CHECK_EQ(store_verify(dir, &v, error), E_OK);
+	CHECK_EQ(v.jobs, 2);
+	CHECK_EQ(v.orphans, 1);
+	CHECK_EQ(v.bad, 1);
+	reopen();
+	done();
+}
+
 /* A file of the first version, with a probe in it, becomes one of this. */
 TEST(an_older_file_gets_the_tables)
 {
@@ -558,6 +594,7 @@ suite(void)
 	RUN(jobs_have_a_share_of_the_cap_where_they_are_in_memory);
 	RUN(many_jobs_cost_each_as_much_as_few);
 	RUN(a_row_with_a_flipped_byte_is_passed_over);
+	RUN(verify_counts_jobs_and_notices_and_finds_what_belongs_to_none);
 	RUN(an_older_file_gets_the_tables);
 	RUN(jobs_survive_a_salvage);
 }

@@ -101,6 +101,8 @@ class WithAgent(unittest.TestCase):
         status = json.loads(self.agent.cli("status", "--json").stdout)
         self.assertEqual((status["pid"], status["signals"]["trace"]["sent"]), (0, 5))
         self.assertEqual(self.agent.cli("verify").returncode, OK)
+        verified = json.loads(self.agent.cli("verify", "--json").stdout)
+        self.assertEqual((verified["bad"], verified["jobs"], verified["orphans"], verified["jobs_db"]["differ"]), (0, 0, 0, 0))
         exported = self.agent.cli("export")
         self.assertEqual(len([json.loads(line) for line in exported.stdout.splitlines()]), 5)
         self.assertEqual(self.agent.cli("purge", "--yes").returncode, OK)

@@ -247,6 +247,69 @@ TEST(what_is_not_ours_is_left_alone)
 	end();
 }
 
+/* What verify says of it, with nobody at the buffer. */
+static struct store_verify_report
+verify(void)
+{
+	struct store_open_report report;
+	struct store_verify_report v;
+	char error[STORE_ERROR_BYTES];
+
+	projection_free(p);
+	st->ops->close(st);
+	CHECK_EQ(store_verify(dir, &v, error), E_OK);
+	CHECK_EQ(store_sqlite_open(dir, &limits, &st, &report), E_OK);
+	CHECK_EQ(projection_new(dir, &p), E_OK);
+	return v;
+}
+
+static void
+change(const char *sql)
+{
+	sqlite3 *db;
+
+	CHECK_EQ(sqlite3_open(path, &db), SQLITE_OK);
+	CHECK_EQ(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+}
+
+TEST(verify_compares_it_with_the_journal)
+{
+	struct store_verify_report v;
+	struct job_row a;
+
+	begin();
+	a = job(JOB_RUNNING);
+	job(JOB_SUCCEEDED);
+	v = verify();
+	CHECK_EQ(v.jobs, 2);
+	CHECK_EQ(v.jobs_db.is, PROJECTION_ABSENT);
+	sync_it();
+	v = verify();
+	CHECK_EQ(v.jobs_db.is, PROJECTION_READ);
+	CHECK_EQ(v.jobs_db.equal, 2);
+	CHECK_EQ(v.jobs_db.behind + v.jobs_db.differ, 0);
+	a.state = JOB_FAILED; /* written down nowhere else yet */
+	CHECK_EQ(st->ops->job_put(st, &a), E_OK);
+	v = verify();
+	CHECK_EQ(v.jobs_db.equal, 1);
+	CHECK_EQ(v.jobs_db.behind, 1);
+	sync_it();
+	change("UPDATE job SET reason = 'somebody was here' WHERE id = 2");
+	v = verify();
+	CHECK_EQ(v.bad, 0);
+	CHECK_EQ(v.jobs_db.equal, 1);
+	CHECK_EQ(v.jobs_db.differ, 1);
+	change("DELETE FROM job");
+	CHECK_EQ(verify().jobs_db.differ, 2);
+	change("UPDATE about SET buffer = 1");
+	CHECK_EQ(verify().jobs_db.is, PROJECTION_OF_ANOTHER);
+	unlink(path);
+	write_file("no database");
+	CHECK_EQ(verify().jobs_db.is, PROJECTION_UNREADABLE);
+	end();
+}
+
 TEST(another_buffer_begins_it_anew)
 {
 	struct store_open_report report;
@@ -339,6 +402,7 @@ main(void)
 	RUN(a_file_that_is_gone_or_damaged_is_made_anew);
 	RUN(damage_met_at_the_start_is_no_matter);
 	RUN(what_is_not_ours_is_left_alone);
+	RUN(verify_compares_it_with_the_journal);
 	RUN(another_buffer_begins_it_anew);
 	RUN(a_salvage_of_the_buffer_begins_it_anew);
 	RUN(ten_thousand_jobs_come_in_slices_and_old_ones_go);
