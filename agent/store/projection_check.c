@@ -56,8 +56,8 @@ about(sqlite3 *db, int64_t *buffer, uint64_t *upto)
 static enum projection_is
 look(sqlite3 *db, struct store *st, struct check *c)
 {
-	static const char same[] =
-	    "SELECT 1 FROM job WHERE id = ?1 AND (" PROJECTION_COLUMNS ") IS (" PROJECTION_VALUES ")";
+	static const char same[] = "SELECT 1 FROM job WHERE id = ?1 AND (" PROJECTION_COLUMNS
+				   ") IS (" PROJECTION_VALUES ")";
 	int64_t buffer = 0, ours = 0;
 	size_t n = 0;
 	enum err e;
