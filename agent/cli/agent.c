@@ -80,6 +80,16 @@ probe_gone(void *ctx)
 	resubmit_wake(((struct host *)ctx)->resubmit);
 }
 
+static void
+stop_control(void *ctx)
+{
+	struct host *h = ctx;
+
+	resubmit_stop(h->resubmit);
+	control_free(h->control);
+	h->control = NULL;
+}
+
 static enum err
 start_control(void *ctx, const struct agent_view *view)
 {
@@ -99,17 +109,9 @@ start_control(void *ctx, const struct agent_view *view)
 		log_error("control_failed error=%s", err_text(rv));
 	else if ((rv = resubmit_start(h->resubmit, view)) != E_OK)
 		log_error("resubmit_not_started error=\"%s\"", err_text(rv));
+	if (rv != E_OK)
+		stop_control(h); /* it must not answer for a service that is taken down */
 	return rv;
-}
-
-static void
-stop_control(void *ctx)
-{
-	struct host *h = ctx;
-
-	resubmit_stop(h->resubmit);
-	control_free(h->control);
-	h->control = NULL;
 }
 
 static bool
