@@ -31,6 +31,14 @@
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
+/* In a program with a sanitizer, which must know of every block. */
+#pragma weak __interceptor_malloc
+#pragma weak __interceptor_calloc
+#pragma weak __interceptor_realloc
+void *__interceptor_malloc(size_t n);
+void *__interceptor_calloc(size_t n, size_t size);
+void *__interceptor_realloc(void *p, size_t n);
+#define BEHIND(name) (__interceptor_##name != NULL ? __interceptor_##name : __libc_##name)
 
 static char name[32], log_path[256];
 static unsigned long first, times = 1;
@@ -149,19 +157,19 @@ threads_full(void)
 void *
 malloc(size_t n)
 {
-	return fails("malloc", CALLER) ? NULL : __libc_malloc(n);
+	return fails("malloc", CALLER) ? NULL : BEHIND(malloc)(n);
 }
 
 void *
 calloc(size_t n, size_t size)
 {
-	return fails("malloc", CALLER) ? NULL : __libc_calloc(n, size);
+	return fails("malloc", CALLER) ? NULL : BEHIND(calloc)(n, size);
 }
 
 void *
 realloc(void *p, size_t n)
 {
-	return fails("malloc", CALLER) ? NULL : __libc_realloc(p, n);
+	return fails("malloc", CALLER) ? NULL : BEHIND(realloc)(p, n);
 }
 
 /* clang-format off */

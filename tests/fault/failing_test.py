@@ -24,7 +24,7 @@ from typing import Dict, Iterator, NamedTuple, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.arena import Arena  # noqa: E402
-from support.harness import Dirs, binary, clean_env  # noqa: E402
+from support.harness import Dirs, binary, clean_env, sanitizer  # noqa: E402
 from support.probe import seed_of  # noqa: E402
 from support.writer import Writer, WriterError  # noqa: E402
 
@@ -45,9 +45,11 @@ class Failing(NamedTuple):
         return f"{self.call} {errno.errorcode[self.error]} x{self.times}{' of its own' if self.self_only else ''}"
 
     def env(self, n: int, log: Path, verb: str) -> Dict[str, str]:
+        # A sanitizer does not survive a malloc of its own threads that fails.
+        self_only = self.self_only or (self.call == "malloc" and sanitizer() != "")
         return {"LD_PRELOAD": str(TOOLS / "failcall.so"), "FAIL_CALL": self.call, "FAIL_AT": str(n), "FAIL_VERB": verb,
                 "FAIL_ERRNO": str(self.error), "FAIL_TIMES": str(self.times), "FAIL_LOG": str(log),
-                "FAIL_SELF": "1" if self.self_only else "0"}
+                "FAIL_SELF": "1" if self_only else "0"}
 
     def moments(self, chance: random.Random) -> Iterator[int]:
         """Spread over all of it, small numbers more densely; in rising order, so that the last may miss."""

@@ -25,7 +25,7 @@ def options(reports: Path) -> Dict[str, str]:
     return {
         # SIGILL is how undefined behaviour shows itself (config/cmake/flags.cmake).
         "ASAN_OPTIONS": f"{log}:handle_sigill=1:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1"
-                        ":allocator_may_return_null=1",
+                        ":allocator_may_return_null=1:verify_asan_link_order=0",   # a test may preload something before it
         "TSAN_OPTIONS": f"{log}:second_deadlock_stack=1",
     }
 

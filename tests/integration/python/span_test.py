@@ -250,10 +250,10 @@ class Lasting(Case):
                     pass
 
         decorated = trace("hooked")(lambda value: value)
-        busy(40000)     # until the memo of texts, which holds 2048 of them, is full
-        gc.collect()
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
+        busy(40000)     # until the memo of texts, which holds 2048 of them, is full
+        gc.collect()
         before, blocks = tracemalloc.get_traced_memory()[0], sys.getallocatedblocks()
         busy(20000)
         gc.collect()
