@@ -199,9 +199,12 @@ serve(struct connection *c)
 	while (c->used < head_bytes + body_bytes)
 		if (!more(c, head_bytes + body_bytes))
 			return false;
-	requests++;
-	bytes += body_bytes;
-	count_body(c->buf + head_bytes, body_bytes);
+	/* The agent's observer asks with GET whether this process, the probe's, is ComfyUI. */
+	if (strncmp((char *)c->buf, "GET ", 4) != 0) {
+		requests++;
+		bytes += body_bytes;
+		count_body(c->buf + head_bytes, body_bytes);
+	}
 	if (send(c->fd, reply, sizeof reply - 1, MSG_NOSIGNAL) != (ssize_t)sizeof reply - 1)
 		return false;
 	keep = c->used - head_bytes - body_bytes;
