@@ -6,6 +6,7 @@
 #include "agent/service/service.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +22,12 @@
 #include "agent/store/store.h"
 #include "agent/supervisor/order.h"
 
-#define INBOX_BYTES  (4u << 20)
-#define HANDSHAKE_MS 10000
-#define DRAIN_MS     5000
-#define LINGER_MS    (5 * 60 * 1000)
-#define LOCK_WAIT_MS 2000 /* a verb that reads the database holds the lock shortly */
+#define INBOX_BYTES   (4u << 20)
+#define HANDSHAKE_MS  10000
+#define DRAIN_MS      5000
+#define LINGER_MS     (5 * 60 * 1000)
+#define LOCK_WAIT_MS  2000 /* a verb that reads the database holds the lock shortly */
+#define MALLOC_ARENAS 2
 
 struct service {
 	const struct service_options *o;
@@ -345,6 +347,9 @@ service_run(const struct service_options *o, struct service_holder *holder)
 	/* Before any thread exists, so that all inherit it; for good, so that a second signal
 	 * while we drain does not end the process behind an orderly stop. */
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	/* Any of nng's threads takes a frame, the pipeline frees it: an arena for each thread
+	 * would hold a megabyte more. */
+	(void)mallopt(M_ARENA_MAX, MALLOC_ARENAS);
 	e = prepare(s, holder);
 	if (e == E_OK)
 		e = open_rooms(s);
