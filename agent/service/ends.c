@@ -69,7 +69,7 @@ ends_begin(struct pipeline *p)
 	size_t n = 0;
 	enum err rv = p->store->ops->meta_get(p->store, META_KEY, value, sizeof value, &n);
 
-	memset(e, 0, sizeof *e);
+	*e = (struct ends){ .told_now = e->told_now };
 	if (rv != E_OK || n < LIFE_BYTES) {
 		if (rv != E_NOTFOUND)
 			log_warn("ends_not_remembered error=\"%s\"", err_text(rv));
@@ -540,6 +540,7 @@ ends_told(struct pipeline *p)
 {
 	if (p->ends.state != END_FED)
 		return;
+	p->ends.told_now++;
 	p->ends.state = END_NONE;
 	p->scan_mono_ns = clock_mono_ns(); /* is there another one? */
 	p->gone = true;                    /* nothing more comes of its trace */

@@ -56,7 +56,8 @@ struct ends {
 	char told[LIFE_BYTES]; /* of the exits, the last one */
 	struct due_end due[PIPELINE_ENDS];
 	size_t due_count;
-	bool noted; /* the last of `due` came with the transaction that is open */
+	uint64_t told_now; /* since the start */
+	bool noted;        /* the last of `due` came with the transaction that is open */
 
 	enum { END_NONE, END_FOUND, END_READY, END_FED } state;
 	bool is_due; /* due[at], else `exit` */
@@ -156,6 +157,8 @@ MUST_CHECK enum err pipeline_start(struct pipeline *p);
 void pipeline_stop(struct pipeline *p);
 void pipeline_fini(struct pipeline *p);
 void pipeline_wake(void *p);
+/* Before a stop, while all still runs: who has died by now is told of, within the time. */
+void pipeline_last_look(struct pipeline *p, uint64_t timeout_ms);
 /* For how long nothing has happened that keeps an autostarted agent alive; 0: it is needed. */
 uint64_t pipeline_quiet_ns(struct pipeline *p);
 MUST_CHECK enum err pipeline_query(

@@ -268,6 +268,7 @@ close_rooms(struct service *s)
 	if (s->ready && s->o->stopping != NULL)
 		s->o->stopping(s->o->ctx);
 	if (s->pipeline_started) {
+		pipeline_last_look(p, left_ms(until) / 2);
 		/* What is on its way out may end within half of the time; its results are
 		 * written by the pipeline's last turns. */
 		if (p->exporter != NULL)

@@ -176,7 +176,7 @@ class Supervised(ExitSpans):
 
         def die() -> None:
             for i in range(deaths):
-                self.run_it("sh", "-c", f"kill -{1 + i % 9} $$")
+                self.run_it("sh", "-c", f"sleep 0.1; kill -{1 + i % 9} $$")
 
         dying, kills = threading.Thread(target=die), 0
         dying.start()
@@ -186,6 +186,7 @@ class Supervised(ExitSpans):
             kills += 1
             self.agent.start()
         dying.join()
+        self.assertGreater(kills, 4)
         wanted = sorted(line["death"] for line in self.exits())
         self.assertEqual(len(wanted), deaths)
         self.dd.reopen()
@@ -193,6 +194,37 @@ class Supervised(ExitSpans):
         self.assertEqual(sorted(s["meta"]["exit.death"] for s in spans), wanted)
         self.assertEqual(len({s["span_id"] for s in spans}), len(wanted))
         print(f"{deaths} deaths, {kills} kills of the agent")
+
+    def test_the_last_end_is_sent_before_run_has_ended(self) -> None:
+        """By the agent that run started and stops: there may be no other one, ever."""
+        self.agent.stop()
+        for script, verdict in (("sleep 1; kill -KILL $$", "killed"), ("sleep 1", "exit_clean")):
+            before = len(self.dd.spans())
+            subprocess.run([str(binary()), "run", "--restart", "never", "--", "sh", "-c", script], env=self.agent.env,
+                           capture_output=True, timeout=60, check=False)
+            self.assertEqual([s["resource"] for s in self.dd.spans()[before:]], [verdict])
+
+    def test_the_last_job_is_sent_before_run_has_ended(self) -> None:
+        self.agent.stop()
+        host = self.comfy(str(binary()), "run", "--restart", "never", "--")
+        prompt = host.submit(SLEEPS)
+        host.wait_running(prompt)
+        time.sleep(0.5)
+        os.kill(int(host.stats()["standin"]["pid"]), signal.SIGKILL)
+        host.wait_exit(20)
+        spans = {s["name"]: s for s in self.dd.spans()}
+        self.assertTrue(is_unfinished(spans["comfyui.workflow.execute"]))
+        self.assertEqual(spans[NAME]["trace_id"], spans["comfyui.workflow.execute"]["trace_id"])
+
+    def test_nobody_waits_at_the_stop_for_a_destination_that_is_away(self) -> None:
+        self.dd.refuse()
+        self.run_it("true")
+        began = time.monotonic()
+        self.agent.stop()
+        self.assertLess(time.monotonic() - began, 4)
+        self.agent.start()
+        self.dd.reopen()
+        self.told(1, 60)
 
     def test_the_store_that_forgets_tells_only_of_what_it_saw(self) -> None:
         self.run_it("true")
