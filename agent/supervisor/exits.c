@@ -368,26 +368,53 @@ exits_find(const char *data_dir, const char *life, struct exit_record *out)
 	return e == E_NOTFOUND ? find_in(data_dir, OLDER_FILE, life, out) : e;
 }
 
-/* Is there a line of that life before `end`?  Then *at is behind the first. */
-static bool
-first_of(const char *text, size_t end, const char *life, size_t *at)
-{
-	struct exit_record r;
+/* The lives of a walk, by a hash: each counts once. */
+#define SEEN_SLOTS 65536u /* more than twice the lines that two files can hold */
 
-	for (*at = 0; next_line(text, end, at, &r);)
-		if (strcmp(r.life, life) == 0)
-			return true;
-	return false;
+static bool
+is_new(uint64_t *seen, const char *life)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	size_t at;
+
+	for (; *life != '\0'; life++)
+		h = (h ^ (unsigned char)*life) * UINT64_C(0x100000001b3);
+	h |= 1; /* 0 is an empty slot */
+	for (at = (size_t)(h >> 32) % SEEN_SLOTS; seen[at] != 0; at = (at + 1) % SEEN_SLOTS)
+		if (seen[at] == h)
+			return false;
+	seen[at] = h;
+	return true;
+}
+
+/* The first new life behind that of `after`, which may be "": behind nothing. */
+static bool
+next_of(const char *text, size_t n, const char *after, uint64_t *seen, struct exit_record *out,
+    bool *had_after)
+{
+	size_t at = 0;
+	bool found = false;
+
+	memset(seen, 0, SEEN_SLOTS * sizeof *seen);
+	*had_after = after[0] == '\0';
+	while (!found && next_line(text, n, &at, out)) {
+		bool fresh = is_new(seen, out->life);
+
+		found = fresh && *had_after;
+		*had_after = *had_after || strcmp(out->life, after) == 0;
+	}
+	return found;
 }
 
 enum err
 exits_next(const char *data_dir, const char *after, struct exit_record *out)
 {
 	char *text = malloc(2 * EXITS_MAX_BYTES);
+	uint64_t *seen = malloc(SEEN_SLOTS * sizeof *seen);
 	struct exit_record r;
-	size_t older = 0, newer = 0, at = 0, begun, behind;
-	bool found = false;
-	enum err e = text != NULL ? E_OK : E_NOMEM;
+	size_t older = 0, newer = 0;
+	bool found, had;
+	enum err e = text != NULL && seen != NULL ? E_OK : E_NOMEM;
 
 	/* The newer first: should it be renamed meanwhile, its lines come twice, and none is
 	 * missed. */
@@ -397,14 +424,14 @@ exits_next(const char *data_dir, const char *after, struct exit_record *out)
 		e = read_newest(data_dir, OLDER_FILE, text, &older);
 	if (e == E_OK || e == E_NOTFOUND) {
 		memmove(text + older, text + EXITS_MAX_BYTES, newer);
-		if (!first_of(text, older + newer, after, &at))
-			at = 0;
-		for (begun = at; !found && next_line(text, older + newer, &at, &r); begun = at)
-			found = !first_of(text, begun, r.life, &behind);
+		found = next_of(text, older + newer, after, seen, &r, &had);
+		if (!had) /* all lines are newer than it */
+			found = next_of(text, older + newer, "", seen, &r, &had);
+		if (found)
+			*out = r;
 		e = found ? E_OK : E_NOTFOUND;
 	}
-	if (found)
-		*out = r;
+	free(seen);
 	free(text);
 	return e;
 }
