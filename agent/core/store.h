@@ -8,8 +8,10 @@
  * sent, and history), deliveries (chunk x destination), counters, and the journal
  * of jobs with what a webhook is still to be told.
  *
- * Every change happens between store_begin and store_commit; commit returns
- * only when the change is durable (power loss included, SQLite) or held (RAM).
+ * Every change happens between begin and commit; commit returns only when the change
+ * is durable (power loss included, SQLite) or held (RAM: gone with the process, and
+ * with it what was acknowledged on its word).  E_STATE: a begin inside of a
+ * transaction, or a commit or maintain in the wrong place.
  * Any error inside a transaction: call rollback, nothing of it happened; only
  * E_EXISTS, E_GAP, E_NOTFOUND, E_INVAL and E_BUSY leave it usable as it was, and
  * E_FULL of raw_put when commit then says E_OK.  A call outside a transaction is
@@ -174,7 +176,8 @@ struct store_ops {
 	/* Insert or refresh by probe_id (never lowers end, never reopens); p becomes the whole row
 	 * as stored.  An end beyond the stored one raises it: a hello whose ring was released
 	 * further than we remember, or a malformed batch stepped over.  attrs_bytes 0 keeps the
-	 * stored attributes; spans are counted by raw_put alone. */
+	 * stored attributes; spans are counted by raw_put alone.  E_INVAL: attributes that are too
+	 * long. */
 	enum err (*probe_put)(struct store *st, struct probe_row *p);
 	enum err (*probe_get)(
 	    struct store *st, const uint8_t probe_id[FRAME_PROBE_ID_BYTES], struct probe_row *out);
@@ -192,9 +195,10 @@ struct store_ops {
 	 * A batch that overlaps the end partly is E_GAP too.  `strict` false (a
 	 * client that never said hello): any first >= end is taken.  p->id names the
 	 * probe; its end, losses, clocks and spans are filled in from the database
-	 * whatever the result.  E_STATE: the probe is closed.  Eviction comes before
-	 * E_FULL.  id NULL: all of this but the row; the caller puts what becomes of the
-	 * spans (segments, chunks, counters) into the same transaction.
+	 * whatever the result.  E_STATE: the probe is closed.  E_NOTFOUND: there is no such
+	 * probe.  E_INVAL: over 8 MB.  Eviction comes before E_FULL.  id NULL: all of this but the
+	 * row; the caller puts what becomes of the spans (segments, chunks, counters) into the same
+	 * transaction.
 	 */
 	enum err (*raw_put)(struct store *st, struct probe_row *p, const uint8_t *blob,
 	    size_t bytes, const struct wire_batch *b, bool strict, int64_t *id);
@@ -203,7 +207,8 @@ struct store_ops {
 	enum err (*raw_next)(struct store *st, int64_t after, struct raw_row *out);
 	enum err (*raw_delete)(struct store *st, int64_t id);
 
-	enum err (*segment_put)(struct store *st, struct segment_row *s); /* fills s->id */
+	/* Fills s->id; the blob is copied, at most 8 MB (E_INVAL). */
+	enum err (*segment_put)(struct store *st, struct segment_row *s);
 	enum err (*segment_next)(struct store *st, int64_t after, struct segment_row *out);
 	enum err (*segment_delete)(struct store *st, int64_t id);
 
@@ -215,7 +220,8 @@ struct store_ops {
 	/*
 	 * Destinations by configured name; ids are small and permanent.  Replacing
 	 * the set drops the rows of those that are gone (destination_removed where
-	 * no other destination took or awaits the chunk).
+	 * no other destination took or awaits the chunk).  E_INVAL: more than 32 were
+	 * ever known, or a name is empty, twice in it, or of 64 bytes.
 	 */
 	enum err (*destinations_set)(
 	    struct store *st, const char *const *names, size_t n, int32_t *ids);
@@ -279,7 +285,8 @@ struct store_ops {
 	    struct store *st, uint64_t after, uint32_t limit, job_fn fn, void *ctx);
 	enum err (*jobs_count)(struct store *st, uint64_t count[JOB_STATES]);
 
-	/* A webhook is to be told; once for each job and state, whatever is said again. */
+	/* A webhook is to be told; once for each job and state, whatever is said again.  The job is
+	 * not looked for: it was put in the same transaction. */
 	enum err (*notice_put)(struct store *st, int64_t job, enum job_state state);
 	/*
 	 * The one due for longest, those of one job in turn.  E_NOTFOUND: none is,
@@ -287,12 +294,13 @@ struct store_ops {
 	 */
 	enum err (*notice_next)(
 	    struct store *st, uint64_t now_real_ns, struct notice_row *out, uint64_t *next_real_ns);
-	/* It goes, or is to be told again then. E_NOTFOUND. */
+	/* It goes, or is to be told again then. E_NOTFOUND: it has gone. */
 	enum err (*notice_settle)(
 	    struct store *st, int64_t notice, enum notice_end end, uint64_t next_try_real_ns);
 	enum err (*notice_count)(struct store *st, uint64_t *out);
 
-	/* Small persistent key/value (agent rates, next try of a destination, ...). */
+	/* Small persistent values (how far ends of processes are told, what health knows, which
+	 * buffer this is ...), keys of less than 64 bytes.  E_NOTFOUND; E_FULL: longer than cap. */
 	enum err (*meta_put)(struct store *st, const char *key, const void *value, size_t n);
 	enum err (*meta_get)(struct store *st, const char *key, void *value, size_t cap, size_t *n);
 };

@@ -373,8 +373,8 @@ put_evidence(struct told *t, const char *verdict)
 			said = line;
 	}
 	outbuf_str(&t->events, "]");
-	snprintf(
-	    t->message, sizeof t->message, "%s: %.*s", verdict, (int)strcspn(said, "\n"), said);
+	snprintf(t->message, sizeof t->message, "%s%s%.*s", verdict, lines > 0 ? ": " : "",
+	    (int)strcspn(said, "\n"), said);
 }
 
 /* The evidence is ours and plain; a line of the file that says otherwise does no harm. */
