@@ -11,10 +11,10 @@
 #include "agent/base/log.h"
 #include "schema/fault.h"
 
-#define RETRY_NS    NS_PER_S        /* after a failed transaction */
-#define SCAN_NS     (5 * NS_PER_S)  /* rings */
-#define AGAIN_NS    (5 * NS_PER_MS) /* after a probe has left; doubled, as its lock may go later */
-#define ENDS_NS     (100 * NS_PER_MS) /* the end of a process waits for its ring */
+#define RETRY_NS    NS_PER_S         /* after a failed transaction */
+#define SCAN_NS     (5 * NS_PER_S)   /* rings */
+#define AGAIN_NS    (5 * NS_PER_MS)  /* after a probe has left; doubled, as its lock may go later */
+#define ENDS_NS     (20 * NS_PER_MS) /* a ring was read or is waited for: whose end is it? */
 #define MAINTAIN_NS (10 * NS_PER_S)
 
 void
@@ -397,7 +397,7 @@ scan(struct pipeline *p, uint64_t now)
 
 	ends_find(p);
 	waits = rings_scan(p);
-	ends_wait = ends_settle(p);
+	ends_wait = ends_settle(p) || p->work.salvaged_rings > before;
 
 	if (p->work.salvaged_rings > before && !waits)
 		p->scan_again_ns = 0;

@@ -232,6 +232,9 @@ void ends_find(struct pipeline *p);
 bool ends_settle(struct pipeline *p); /* true: look again soon */
 MUST_CHECK enum err ends_tell(struct pipeline *p);
 void ends_told(struct pipeline *p); /* committed */
+/* The span of the one that is READY, into the processor (end_span.c); an id of its key. */
+MUST_CHECK enum err ends_feed(struct pipeline *p);
+uint64_t ends_id(char seed, const char *key);
 /* In the transaction that salvages a ring: its end is to be told, unless the exits tell of it. */
 bool ends_ready(const struct pipeline *p); /* a ring may be salvaged now */
 MUST_CHECK enum err ends_note(
