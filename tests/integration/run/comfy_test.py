@@ -87,6 +87,9 @@ class Guarded(unittest.TestCase):
         return self.exits()[count - 1]
 
     def deaths(self) -> List[Dict[str, Any]]:
+        """As many as there are lines, newest first: a black box is written a moment after its line."""
+        folder = self.base / "data/deaths"
+        wait_until(lambda: len(list(folder.glob("*.json"))) >= len(self.exits()), 10, "a black box for each end")
         out = subprocess.run([str(binary()), "deaths", "--json"], env={**os.environ, **self.env}, capture_output=True,
                              timeout=30, check=True).stdout
         return [json.loads(line) for line in out.splitlines()]
