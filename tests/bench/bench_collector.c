@@ -23,11 +23,12 @@
 #include "tests/bench/report.h"
 #include "tests/bench/sink.h"
 
-#define STARTS        15
-#define IDLE_S        10
-#define HANDOFF_SPANS 1500000u
-#define PIPE_SPANS    2000000u
-#define LIMIT_S       120.0
+#define STARTS         15
+#define IDLE_S         10
+#define HANDOFF_SPANS  300000u
+#define HANDOFF_ROUNDS 7
+#define PIPE_SPANS     2000000u
+#define LIMIT_S        120.0
 
 static struct collector c;
 
@@ -91,28 +92,37 @@ start(void)
 	collector_stop(&c);
 }
 
+/* Rounds in turn with bare SQLite, the median round and the median ratio: a disk has its moods. */
 static void
 handoff(void)
 {
-	double s, base, cpu, spans = HANDOFF_SPANS;
-	uint64_t taken;
+	double rate[HANDOFF_ROUNDS], share[HANDOFF_ROUNDS], s, cpu, each;
+	uint64_t taken = 0, bytes;
 
 	collector_init(&c, NULL);
 	collector_spawn(&c);
 	collector_ready(&c);
 	load_start(c.run);
 	cpu = collector_cpu(&c);
-	taken = load_run(HANDOFF_SPANS, 0);
-	s = load_settle(LIMIT_S);
+	for (int i = 0; i < HANDOFF_ROUNDS; i++) {
+		bytes = load_bytes();
+		taken += load_run(HANDOFF_SPANS, 0);
+		s = load_settle(LIMIT_S);
+		must(s > 0, "the hand-off did not end in time");
+		rate[i] = HANDOFF_SPANS / s;
+		share[i] = bare_insert(c.data, load_bytes() - bytes) / s;
+	}
 	cpu = collector_cpu(&c) - cpu;
-	must(s > 0, "the hand-off did not end in time");
 	must(collector_counter(&c, "received") == taken, "received is not what was taken");
-	base = bare_insert(c.data, load_bytes());
-	report("handoff_durable", spans / s, "spans/s", "bare SQLite insert", spans / base,
+	qsort(rate, HANDOFF_ROUNDS, sizeof rate[0], by_value);
+	qsort(share, HANDOFF_ROUNDS, sizeof share[0], by_value);
+	s = rate[HANDOFF_ROUNDS / 2];
+	each = (double)load_bytes() / (double)taken / 1e6;
+	report("handoff_durable", s, "spans/s", "bare SQLite insert", s / share[HANDOFF_ROUNDS / 2],
 	    REPORT_AT_LEAST, 1e6);
-	report("handoff_durable_bytes", (double)load_bytes() / s / 1e6, "MB/s",
-	    "bare SQLite insert", (double)load_bytes() / base / 1e6, REPORT_RATIO_LEAST, 0.8);
-	report("handoff_cpu", cpu / spans * 1e6, "CPU-s/M spans", NULL, 0, REPORT_NONE, 0);
+	report("handoff_durable_bytes", s * each, "MB/s", "bare SQLite insert",
+	    s * each / share[HANDOFF_ROUNDS / 2], REPORT_RATIO_LEAST, 0.8);
+	report("handoff_cpu", cpu / (double)taken * 1e6, "CPU-s/M spans", NULL, 0, REPORT_NONE, 0);
 	collector_stop(&c);
 }
 
