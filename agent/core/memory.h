@@ -33,6 +33,7 @@ struct memory_watch {
 /* What is now, for status and metrics; 0 where the kernel or driver does not say. */
 struct memory_process_now {
 	uint64_t pid, start_ticks;
+	uint64_t started_real_ns, ended_real_ns; /* 0: not known, or not yet */
 	bool alive, job_runs;
 	uint64_t rss_bytes, peak_bytes; /* peak: the kernel's, of its life */
 	uint64_t anon_bytes, file_bytes, shmem_bytes, swap_bytes, gpu_bytes;
@@ -40,6 +41,9 @@ struct memory_process_now {
 	uint32_t group_some_x100, group_full_x100; /* its pressure, percent of 10 s times 100 */
 	uint64_t major_faults, descriptors;
 	uint32_t threads;
+	bool held_known;            /* a job has ended and said what it left held ... */
+	uint64_t accounted_bytes;   /* ... of that resident: results of nodes, models */
+	uint64_t unaccounted_bytes; /* RSS at its end, less that */
 };
 
 struct memory_gpu_now {

@@ -23,9 +23,10 @@ struct processor;
 enum span_kind { SPAN_PLAIN, SPAN_QUEUE_WAIT, SPAN_WORKFLOW, SPAN_NODE };
 struct span_seen {
 	int64_t probe;
-	enum span_kind kind; /* never SPAN_PLAIN */
-	bool open;           /* it has begun; else it has ended */
-	int64_t offset_ns;   /* of its trace: real time less monotonic */
+	uint64_t pid, start_ticks; /* of its process; 0: it never said */
+	enum span_kind kind;       /* never SPAN_PLAIN */
+	bool open;                 /* it has begun; else it has ended */
+	int64_t offset_ns;         /* of its trace: real time less monotonic */
 	const struct wire_span *span;
 	const void *strings;
 };

@@ -36,19 +36,24 @@ device_take(struct memory *m, const char *id, unsigned index)
 	return vacant;
 }
 
-static void
+/* To each what it holds; all of it together. */
+static uint64_t
 share_out(struct memory *m, const struct gpu *g, unsigned index)
 {
+	uint64_t sum = 0;
+
 	for (uint32_t h = 0; h < g->holder_count; h++)
 		for (unsigned i = 0; i < MEMORY_PROCESSES; i++) {
 			struct slot *s = &m->slots[i];
 
-			if ((s->state != SLOT_LIVING && s->state != SLOT_NEW) ||
+			if ((s->state != PLACE_LIVING && s->state != PLACE_NEW) ||
 			    s->pid != g->holders[h].pid)
 				continue;
 			s->devices |= 1u << index;
 			s->gpu_bytes += g->holders[h].bytes;
+			sum += g->holders[h].bytes;
 		}
+	return sum;
 }
 
 void
@@ -75,9 +80,9 @@ devices_take(struct memory *m, const struct gpus *read, uint64_t now_ns)
 		p.v[V_BUSY] = g->utilisation;
 		p.v[V_CELSIUS] = g->celsius;
 		p.v[V_WATTS] = g->milliwatts / 1000;
+		p.v[V_OURS] = series_kib(share_out(m, g, (unsigned)(d - m->devices)));
 		if (series_add(&d->series, &p, &minute) && m->keep != NULL)
 			keep_minute(m->keep, KEEP_DEVICE, 0, 0, g->id, g->name, &minute);
-		share_out(m, g, (unsigned)(d - m->devices));
 	}
 	snprintf(m->gpu_problem, sizeof m->gpu_problem, "%s", read->problem);
 }

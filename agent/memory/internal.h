@@ -7,19 +7,20 @@
 
 #include "agent/base/thread.h"
 #include "agent/memory/gpu.h"
+#include "agent/memory/jobs.h"
 #include "agent/memory/memory.h"
 #include "agent/memory/process.h"
 #include "agent/memory/series.h"
 
 /* Places in a point of a process, and in one of a device. */
 enum { V_RSS, V_PEAK, V_ANON, V_SWAP, V_GPU, V_GROUP };
-enum { V_USED, V_USED_PEAK, V_BUSY, V_CELSIUS, V_WATTS };
+enum { V_USED, V_USED_PEAK, V_BUSY, V_CELSIUS, V_WATTS, V_OURS };
 
 enum slot_state {
-	SLOT_FREE,
-	SLOT_NEW, /* asked for, the sampler opens it */
-	SLOT_LIVING,
-	SLOT_GONE, /* its series stays until somebody needs the place */
+	PLACE_FREE,
+	PLACE_NEW, /* asked for, the sampler opens it */
+	PLACE_LIVING,
+	PLACE_GONE, /* its series stays until somebody needs the place */
 };
 
 struct slot {
@@ -64,6 +65,7 @@ struct memory {
 	unsigned living;
 	struct slot slots[MEMORY_PROCESSES];
 	struct device devices[MEMORY_GPUS];
+	struct jobs jobs;
 	struct host_text host;
 	struct pressure_text host_pressure;
 	char gpu_problem[120];
@@ -77,7 +79,7 @@ void devices_run(void *m);
 /* Under the lock: what a read said. */
 void devices_take(struct memory *m, const struct gpus *read, uint64_t now_ns);
 
-/* ---- keep.c: minutes in two files of the data directory -------------------- */
+/* ---- keep.c: in the data directory ------------------------------------------ */
 
 enum keep_kind { KEEP_PROCESS = 1, KEEP_DEVICE = 2 };
 
@@ -90,12 +92,20 @@ void keep_close(struct keep *k);
  * by pid and ticks, a device by its id. */
 void keep_minute(struct keep *k, enum keep_kind kind, uint64_t pid, uint64_t start_ticks,
     const char *id, const char *name, const struct point *minute);
+/* Append one that has ended; the same. */
+void keep_ran(struct keep *k, enum span_kind kind, const struct ran *r);
+
+/* jobs_view.c: the jobs of a process and their nodes, from copies. Members of the process's
+ * object. */
+void jobs_view(struct outbuf *b, const struct jobs *all, const struct memory_process_now *p,
+    bool earlier_boot, int64_t since_ns, int64_t ahead_ns);
 
 /* memory.c, under the lock (or before the threads start): a place for a process or device, NULL
  * when there is none. What is longest gone makes room. */
+struct slot *slot_find(struct memory *m, uint64_t pid, uint64_t start_ticks, bool earlier_boot);
 struct slot *slot_take(struct memory *m, uint64_t pid, uint64_t start_ticks, bool earlier_boot);
 /* Under the lock. */
-void slot_now(const struct slot *s, struct memory_process_now *out);
+void slot_now(const struct memory *m, const struct slot *s, struct memory_process_now *out);
 void device_now(const struct gpu *g, struct memory_gpu_now *out);
 /* devices.c, the same: where a device is or was by its id, else a free place. */
 struct device *device_take(struct memory *m, const char *id, unsigned index);

@@ -38,7 +38,7 @@ memory_new(const struct memory_options *o, struct memory **out)
 {
 	struct memory *m = calloc(1, sizeof *m);
 	pthread_condattr_t attr;
-	enum err e = E_OK;
+	enum err e;
 
 	if (m == NULL)
 		return E_NOMEM;
@@ -56,7 +56,8 @@ memory_new(const struct memory_options *o, struct memory **out)
 	waker_init(&m->wake_reader);
 	m->meminfo_fd = open_proc(m, "meminfo");
 	m->pressure_fd = open_proc(m, "pressure/memory"); /* not every kernel has it */
-	if (o->data_dir != NULL)
+	e = jobs_init(&m->jobs);
+	if (e == E_OK && o->data_dir != NULL)
 		e = keep_open(m, o->data_dir, &m->keep);
 	if (e != E_OK) {
 		memory_free(m);
@@ -126,6 +127,7 @@ memory_free(struct memory *m)
 	if (m->reader_stuck)
 		return; /* it is not ours to free while a thread uses it: the process ends soon */
 	keep_close(m->keep);
+	jobs_fini(&m->jobs);
 	for (unsigned i = 0; i < MEMORY_PROCESSES; i++)
 		series_fini(&m->slots[i].series);
 	for (unsigned i = 0; i < MEMORY_GPUS; i++)
@@ -143,13 +145,13 @@ memory_free(struct memory *m)
 
 /* ---- who is followed --------------------------------------------------------- */
 
-static struct slot *
+struct slot *
 slot_find(struct memory *m, uint64_t pid, uint64_t start_ticks, bool earlier_boot)
 {
 	for (unsigned i = 0; i < MEMORY_PROCESSES; i++) {
 		struct slot *s = &m->slots[i];
 
-		if (s->state != SLOT_FREE && s->pid == pid && s->start_ticks == start_ticks &&
+		if (s->state != PLACE_FREE && s->pid == pid && s->start_ticks == start_ticks &&
 		    s->earlier_boot == earlier_boot)
 			return s;
 	}
@@ -165,9 +167,9 @@ slot_vacate(struct memory *m)
 	for (unsigned i = 0; i < MEMORY_PROCESSES; i++) {
 		struct slot *s = &m->slots[i];
 
-		if (s->state == SLOT_FREE)
+		if (s->state == PLACE_FREE)
 			return s;
-		if (s->state == SLOT_GONE && (oldest == NULL || s->ended_ns < oldest->ended_ns))
+		if (s->state == PLACE_GONE && (oldest == NULL || s->ended_ns < oldest->ended_ns))
 			oldest = s;
 	}
 	if (oldest != NULL) {
@@ -204,8 +206,8 @@ memory_follow(struct memory *m, uint64_t pid, uint64_t start_ticks)
 	s = slot_take(m, pid, start_ticks, false);
 	if (s == NULL) {
 		m->not_followed++;
-	} else if (s->state == SLOT_FREE || s->state == SLOT_GONE) {
-		s->state = SLOT_NEW;
+	} else if (s->state == PLACE_FREE || s->state == PLACE_GONE) {
+		s->state = PLACE_NEW;
 		m->living++;
 	}
 	pthread_mutex_unlock(&m->lock);
@@ -227,6 +229,25 @@ memory_job(void *ctx, uint64_t pid, uint64_t start_ticks, uint64_t span_id, bool
 	pthread_mutex_unlock(&m->lock);
 	if (s != NULL && begins)
 		waker_wake(&m->wake_sampler);
+}
+
+void
+memory_saw(struct memory *m, const struct span_seen *s)
+{
+	struct ran r;
+	bool matters;
+
+	if (!ran_from(&r, s))
+		return;
+	matters = ran_matters(s->kind, &r);
+	pthread_mutex_lock(&m->lock);
+	if (matters)
+		jobs_put(&m->jobs, s->kind, &r);
+	else
+		jobs_drop(&m->jobs, s->kind, &r);
+	pthread_mutex_unlock(&m->lock);
+	if (matters && r.to_ns != 0 && m->keep != NULL)
+		keep_ran(m->keep, s->kind, &r);
 }
 
 /* Whether a device may have held memory of this process. */
@@ -273,14 +294,51 @@ memory_peak(void *ctx, uint64_t pid, uint64_t start_ticks, uint64_t from_ns, uin
 
 /* ---- what is now --------------------------------------------------------------- */
 
+static uint64_t
+started_real(const struct slot *s)
+{
+	struct timespec boot;
+	long hz = sysconf(_SC_CLK_TCK);
+
+	if (s->earlier_boot || hz <= 0 || clock_gettime(CLOCK_BOOTTIME, &boot) != 0)
+		return 0;
+	return clock_real_ns() - (uint64_t)boot.tv_sec * NS_PER_S - (uint64_t)boot.tv_nsec +
+	       s->start_ticks / (uint64_t)hz * NS_PER_S +
+	       s->start_ticks % (uint64_t)hz * (NS_PER_S / (uint64_t)hz);
+}
+
+/* What its newest job has left. */
+static void
+held_now(const struct memory *m, const struct slot *s, struct memory_process_now *p)
+{
+	for (uint32_t i = m->jobs.jobs.count; i-- > 0 && !p->held_known;) {
+		const struct ran *r = ran_at(&m->jobs.jobs, i);
+		const uint64_t *b = r->bytes;
+
+		if (!ran_of(r, s->pid, s->start_ticks, s->earlier_boot) ||
+		    b[RAN_UNACCOUNTED] == RAN_UNKNOWN || b[RAN_OUTPUTS] == RAN_UNKNOWN ||
+		    b[RAN_OUTPUTS_GPU] == RAN_UNKNOWN || b[RAN_MODELS] == RAN_UNKNOWN ||
+		    b[RAN_MODELS_GPU] == RAN_UNKNOWN)
+			continue;
+		p->held_known = true;
+		p->accounted_bytes =
+		    b[RAN_OUTPUTS] - b[RAN_OUTPUTS_GPU] + b[RAN_MODELS] - b[RAN_MODELS_GPU];
+		p->unaccounted_bytes = b[RAN_UNACCOUNTED];
+	}
+}
+
 void
-slot_now(const struct slot *s, struct memory_process_now *p)
+slot_now(const struct memory *m, const struct slot *s, struct memory_process_now *p)
 {
 	const struct process_sample *n = &s->now;
+	int64_t ahead = (int64_t)(clock_real_ns() - clock_mono_ns());
 
 	*p = (struct memory_process_now){ .pid = s->pid,
 		.start_ticks = s->start_ticks,
-		.alive = s->state == SLOT_LIVING || s->state == SLOT_NEW,
+		.started_real_ns = started_real(s),
+		.ended_real_ns =
+		    s->state == PLACE_GONE ? (uint64_t)((int64_t)s->ended_ns + ahead) : 0,
+		.alive = s->state == PLACE_LIVING || s->state == PLACE_NEW,
 		.job_runs = s->job != 0,
 		.rss_bytes = n->status.rss_bytes,
 		.peak_bytes = n->status.peak_bytes,
@@ -296,6 +354,7 @@ slot_now(const struct slot *s, struct memory_process_now *p)
 		.major_faults = n->major_faults,
 		.descriptors = n->descriptors,
 		.threads = n->status.threads };
+	held_now(m, s, p);
 }
 
 void
@@ -311,12 +370,24 @@ device_now(const struct gpu *g, struct memory_gpu_now *out)
 	out->milliwatts = g->answers ? g->milliwatts : 0;
 }
 
+static bool
+has_place(struct memory *m, const struct ran *r)
+{
+	return slot_find(m, r->pid, r->start_ticks, r->earlier_boot) != NULL;
+}
+
 static uint64_t
-since_real(const struct memory *m)
+since_real(struct memory *m)
 {
 	int64_t least = INT64_MAX, t, ahead = (int64_t)(clock_real_ns() - clock_mono_ns());
+	uint32_t i = 0;
 
-	for (unsigned i = 0; i < MEMORY_PROCESSES; i++)
+	/* A kill of the agent costs up to a minute of the series, but no job. */
+	while (i < m->jobs.jobs.count && !has_place(m, ran_at(&m->jobs.jobs, i)))
+		i++;
+	if (i < m->jobs.jobs.count)
+		least = ran_at(&m->jobs.jobs, i)->from_ns;
+	for (i = 0; i < MEMORY_PROCESSES; i++)
 		if (series_since(&m->slots[i].series, &t) && t < least)
 			least = t;
 	return least != INT64_MAX && least + ahead > 0 ? (uint64_t)(least + ahead) : 0;
@@ -330,8 +401,8 @@ memory_now(struct memory *m, struct memory_now *out)
 	pthread_mutex_lock(&m->lock);
 	out->since_real_ns = since_real(m);
 	for (unsigned i = 0; i < MEMORY_PROCESSES; i++)
-		if (m->slots[i].state == SLOT_LIVING)
-			slot_now(&m->slots[i], &out->processes[out->process_count++]);
+		if (m->slots[i].state == PLACE_LIVING)
+			slot_now(m, &m->slots[i], &out->processes[out->process_count++]);
 	/* Up to the last known: a place is an index in names. */
 	for (unsigned i = 0; i < MEMORY_GPUS; i++)
 		if (m->devices[i].known) {

@@ -10,6 +10,7 @@
 
 #include "agent/core/memory.h"
 #include "agent/core/outbuf.h"
+#include "agent/core/process.h"
 
 struct memory;
 
@@ -35,6 +36,8 @@ void memory_follow(struct memory *m, uint64_t pid, uint64_t start_ticks);
 void memory_job(void *m, uint64_t pid, uint64_t start_ticks, uint64_t span_id, bool begins);
 bool memory_peak(void *m, uint64_t pid, uint64_t start_ticks, uint64_t from_mono_ns,
     uint64_t to_mono_ns, struct memory_peak *out);
+/* A record of a job or node, for the picture. */
+void memory_saw(struct memory *m, const struct span_seen *s);
 void memory_now(struct memory *m, struct memory_now *out);
 /* One JSON object, see README.md. With q->pss it reads page tables: some milliseconds. */
 MUST_CHECK enum err memory_view(struct memory *m, const struct memory_query *q, struct outbuf *out);

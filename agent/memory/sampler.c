@@ -19,7 +19,7 @@ set_gone(struct memory *m, struct slot *s, uint64_t now_ns)
 	process_close(&s->process);
 	pthread_mutex_lock(&m->lock);
 	m->living--;
-	s->state = SLOT_GONE;
+	s->state = PLACE_GONE;
 	s->ended_ns = now_ns;
 	s->job = 0;
 	s->gpu_bytes = 0;
@@ -44,7 +44,7 @@ open_slot(struct memory *m, struct slot *s, uint64_t now_ns)
 	s->sampled_ns = 0;
 	s->seconds = 0;
 	pthread_mutex_lock(&m->lock);
-	s->state = SLOT_LIVING;
+	s->state = PLACE_LIVING;
 	pthread_mutex_unlock(&m->lock);
 	waker_wake(&m->wake_reader);
 	return true;
@@ -157,7 +157,7 @@ round_of(struct memory *m)
 		job = s->job != 0;
 		pthread_mutex_unlock(&m->lock);
 		/* From here on a slot that has gone is not ours: another may be put into it. */
-		living = state == SLOT_NEW ? open_slot(m, s, now_ns) : state == SLOT_LIVING;
+		living = state == PLACE_NEW ? open_slot(m, s, now_ns) : state == PLACE_LIVING;
 		if (living && due(m, s, job, now_ns))
 			living = sample_slot(m, s, now_ns);
 		if (living && s->due_ns < next)
@@ -175,7 +175,7 @@ finish_slot(struct memory *m, struct slot *s)
 	bool living, some;
 
 	pthread_mutex_lock(&m->lock);
-	living = s->state == SLOT_LIVING;
+	living = s->state == PLACE_LIVING;
 	some = living && minutes->has_open;
 	if (some)
 		rest = minutes->open;

@@ -54,6 +54,8 @@ tell_seen(const struct processor *p, const struct probe *probe, enum span_kind k
 		peak_job(p, probe, s, open);
 	if (p->o.seen != NULL)
 		p->o.seen(p->o.seen_ctx, &(struct span_seen){ .probe = probe->id,
+					     .pid = probe->pid,
+					     .start_ticks = probe->start_ticks,
 					     .kind = kind,
 					     .open = open,
 					     .offset_ns = offset_ns,
@@ -69,6 +71,8 @@ processor_open_jobs(struct processor *p, processor_seen_fn fn, void *ctx)
 
 		for (uint32_t at = 0, n; at < t->used; at += n) {
 			struct span_seen seen = { .probe = t->probe->id,
+				.pid = t->probe->pid,
+				.start_ticks = t->probe->start_ticks,
 				.open = true,
 				.offset_ns = t->offset_ns,
 				.strings = &t->probe->dict };

@@ -1,6 +1,6 @@
 /*
- * wellbeing.c - between the pipeline and the observer of health: who lives, and
- * what is known of their workers across our own restart.  Pipeline's thread.
+ * wellbeing.c - between the pipeline and those who observe: health and memory.
+ * Who lives, what runs, and what is known of it across our own restart.  Pipeline's thread.
  */
 #include "agent/base/log.h"
 #include "agent/service/pipeline.h"
@@ -12,12 +12,18 @@ pipeline_saw(void *ctx, const struct span_seen *s)
 
 	journal_see(p->journal, s);
 	health_seen(p->health, s);
+	if (p->memory != NULL)
+		memory_saw(p->memory, s);
 }
 
 static void
 saw_open(void *ctx, const struct span_seen *s)
 {
-	health_seen(ctx, s);
+	struct pipeline *p = ctx;
+
+	health_seen(p->health, s);
+	if (p->memory != NULL)
+		memory_saw(p->memory, s);
 }
 
 void
@@ -35,7 +41,7 @@ wellbeing_begin(struct pipeline *p)
 		log_warn("health_not_remembered error=\"%s\"", err_text(e));
 	while (p->store->ops->probe_next(p->store, &at, &row) == E_OK)
 		health_hello(p->health, &row);
-	processor_open_jobs(p->processor, saw_open, p->health);
+	processor_open_jobs(p->processor, saw_open, p);
 }
 
 enum err
