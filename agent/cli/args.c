@@ -53,6 +53,8 @@ const struct arg arg_table[] = {
 	    offsetof(struct cli, all), NULL },
 	{ 'g', "--tags", NULL, "with the tags of each span", ARG_FLAG, offsetof(struct cli, tags),
 	    NULL },
+	{ 'P', "--pss", NULL, "and the proportional set size: walks page tables", ARG_FLAG,
+	    offsetof(struct cli, pss), NULL },
 	{ 'M', "--man", NULL, "the whole manual page, in mdoc", ARG_FLAG, offsetof(struct cli, man),
 	    NULL },
 	{ 'y', "--yes", NULL, "do not ask", ARG_FLAG, offsetof(struct cli, yes), NULL },

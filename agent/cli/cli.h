@@ -34,7 +34,7 @@ struct cli {
 	size_t set_count;
 	char *made[32]; /* those of sets that args.c made */
 	size_t made_count;
-	bool json, help, yes, copy, autostarted, print_default, print_schema, all, tags, man;
+	bool json, help, yes, copy, autostarted, print_default, print_schema, all, tags, man, pss;
 	const char *color, *comfyui, *node, *state, *text, *since, *min_duration, *out;
 	long limit, pid;
 	bool survive, no_agent, ready, healthy;
@@ -78,6 +78,10 @@ json_t *cli_parse(const char *text);
 json_t *cli_string(const char *text);
 /* One line of JSON to standard output; takes the reference. */
 int cli_print_json(json_t *root);
+
+/* deaths.c: the black boxes since then, oldest first; of each some of what `deaths --json`
+ * says. */
+json_t *deaths_since(const struct cli *c, int64_t since_real_ns);
 
 /* One function a verb. */
 int verb_agent(struct cli *c);

@@ -232,6 +232,42 @@ is_box(const struct dirent *e)
 	return n > 5 && e->d_name[0] != '.' && strcmp(e->d_name + n - 5, ".json") == 0;
 }
 
+/* The same values under the same keys. */
+static json_t *
+in_short(json_t *box)
+{
+	static const char *const keys[] = { "id", "time_ns", "pid", "verdict", "certainty",
+		"signal", "exit_code", "limit_bytes", "rss_bytes", "peak_rss_bytes", "restarted" };
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+		json_object_set(o, keys[i], json_object_get(box, keys[i]));
+	return o;
+}
+
+json_t *
+deaths_since(const struct cli *c, int64_t since_real_ns)
+{
+	json_t *list = json_array();
+	struct dirent **names = NULL;
+	char dir[600];
+	int n = 0;
+
+	if (path_join(dir, sizeof dir, config_string(c->config, OPT_DATA_DIR), BLACKBOX_DIR) ==
+	    E_OK)
+		n = scandir(dir, &names, is_box, alphasort);
+	for (int i = 0; i < n; i++) {
+		json_t *box = read_box(dir, names[i]->d_name);
+
+		if (box != NULL && number_of(box, "time_ns") >= since_real_ns)
+			json_array_append_new(list, in_short(box));
+		json_decref(box);
+		free(names[i]);
+	}
+	free(names);
+	return list;
+}
+
 int
 verb_deaths(struct cli *c)
 {

@@ -59,9 +59,11 @@ const struct verb verb_table[] = {
 	    "ID is the id that ComfyUI gave its prompt, the beginning of one, or the number that "
 	    "jobs shows. Of several jobs under one prompt id it is the newest.",
 	    verb_job },
-	{ "memory", NULL, "t", "memory of ComfyUI over time, with the jobs under it",
-	    "For each ComfyUI, and each device that says so, the highest of each part of the time "
-	    "(--since, an hour by default), and under it the jobs that ran, with their peak. "
+	{ "memory", NULL, "tP", "memory of ComfyUI over time, with jobs and nodes under it",
+	    "For each ComfyUI the highest of each part of the time (--since, an hour by default) "
+	    "below its limit; RSS minus what nodes and models hold on purpose, and whether that "
+	    "grows from job to job; who held most when the last job ended; the jobs that ran and "
+	    "their nodes, each with its peak; each device, and ComfyUI's part of it; deaths. "
 	    "Sampled each second, ten times a second while a job runs, kept for a day in ever "
 	    "coarser steps. Needs a running agent.",
 	    verb_memory },

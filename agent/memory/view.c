@@ -279,7 +279,8 @@ memory_view(struct memory *m, const struct memory_query *q, struct outbuf *b)
 		since = now->since_real_ns;
 	if (since == 0 || since > real)
 		since = real;
-	pic.from_ns = (int64_t)since - pic.ahead_ns - 1;
+	/* Two clocks that are read one after the other: a first point at that very time counts. */
+	pic.from_ns = (int64_t)since - pic.ahead_ns - (int64_t)NS_PER_MS;
 	pic.step_ns = ((int64_t)mono - pic.from_ns) / pic.count + 1;
 	put_raw(b, "{");
 	put_u64(b, "now_ns", real);

@@ -44,8 +44,10 @@ class Quickstart(unittest.TestCase):
         jobs = next(part for part in parts if part.startswith("comfymon jobs"))
         self.assertEqual(re.findall(r" (succeeded|failed) ", jobs), ["succeeded", "failed", "failed", "succeeded"])
         memory = next(part for part in parts if part.startswith("comfymon memory"))
-        self.assertRegex(memory, r"ComfyUI \d+ .*peak \d")
-        self.assertEqual(len(re.findall(r"job \d+ (?:succeeded|failed), peak", memory)), 4)
+        self.assertRegex(memory, r"ComfyUI \d+: .*peak \d")
+        self.assertEqual(len(re.findall(r"\n  [0-9a-f]{8} \w+", memory)), 4)
+        self.assertEqual(len(re.findall(r" died\n", memory)), 2)  # the job and its node
+        self.assertRegex(memory, r"ComfyUI \d+ ended: (oom_cgroup|limit_watch) \(certain\), started again")
         status = next(part for part in parts if part.startswith("comfymon status"))
         self.assertIn("0 queued + 0 in flight + 0 dropped + 0 rejected: holds", status)
         last = done.stdout.rstrip().splitlines()[-2:]
