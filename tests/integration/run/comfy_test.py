@@ -335,7 +335,7 @@ class Together(Guarded):
 
     def test_the_collector_is_killed_and_comfyui_goes_on(self) -> None:
         host = self.started()
-        before, agent = self.supervisor(), self.agent()
+        before, agent = self.supervisor(), wait_until(self.agent, 10, "its pid")   # never 0: that would be everybody here
         os.kill(agent, signal.SIGKILL)
         wait_until(lambda: self.agent() not in (0, agent), 15, "another agent")
         self.assertEqual(self.supervisor()["life"], before["life"])
@@ -347,7 +347,7 @@ class Together(Guarded):
 
     def test_comfyui_dies_while_there_is_no_collector(self) -> None:
         self.started()
-        os.kill(self.agent(), signal.SIGKILL)
+        os.kill(wait_until(self.agent, 10, "its pid"), signal.SIGKILL)
         time.sleep(0.2)
         os.kill(int(self.supervisor()["command_pid"]), signal.SIGKILL)
         self.assertEqual(self.wait_exit()["verdict"], "killed")
@@ -355,7 +355,7 @@ class Together(Guarded):
 
     def test_both_are_killed_at_once(self) -> None:
         self.started()
-        agent, comfy = self.agent(), int(self.supervisor()["command_pid"])
+        agent, comfy = wait_until(self.agent, 10, "its pid"), int(self.supervisor()["command_pid"])
         os.kill(agent, signal.SIGKILL)
         os.kill(comfy, signal.SIGKILL)
         self.assertEqual(self.wait_exit()["verdict"], "killed")

@@ -518,7 +518,7 @@ class Killed(Supervised):
         child = int(self.line())
         wait_until(lambda: can_connect(self.base / "run/comfymon.sock"), 10, "the agent")
         time.sleep(5.2)  # an agent that ends sooner is taken for one that cannot run
-        first = self.agent()
+        first = wait_until(self.agent, 10, "its pid")   # never 0: that would be everybody here
         os.kill(first, signal.SIGKILL)
         second = wait_until(lambda: self.agent() not in (0, first) and self.agent(), 10, "another agent")
         self.assertTrue(alive(child))
