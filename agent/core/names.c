@@ -76,3 +76,18 @@ loss_name(enum wire_loss l)
 
 	return NAME(names, l);
 }
+
+const char *
+metrics_drop_name(enum metrics_drop d)
+{
+	static const char *const names[] = {
+		[METRICS_REFUSED] = "refused",
+		[METRICS_ABSENT] = "absent",
+		[METRICS_FULL] = "full",
+		[METRICS_UNRESOLVED] = "unresolved",
+		[METRICS_TOO_LARGE] = "too_large",
+		[METRICS_FAILED] = "failed",
+	};
+
+	return NAME(names, d);
+}

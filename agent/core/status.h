@@ -8,6 +8,7 @@
 
 #include "agent/core/export.h"
 #include "agent/core/intake.h"
+#include "agent/core/metrics.h"
 #include "agent/core/process.h"
 #include "agent/core/supervised.h"
 #include "agent/core/webhook.h"
@@ -95,10 +96,17 @@ struct status_work {
 	uint64_t turns, commits, commit_failures;
 	uint64_t batches, repeats, gaps, malformed, bytes;
 	uint64_t salvaged_rings, salvaged_spans, unfinished_spans, salvage_torn;
-	uint64_t raw_backlog; /* batches stored and not yet thought about */
+	uint64_t lost[WIRE_LOSS_COUNT]; /* inside probes, as far as they have told us */
+	uint64_t raw_backlog;           /* batches stored and not yet thought about */
 	uint64_t open_spans;
 	uint64_t cpu_ns; /* of the pipeline's thread */
 	bool paused;     /* intake waits: the store is full or failing */
+};
+
+/* Of the agent's own process. */
+struct status_self {
+	uint64_t rss_bytes; /* 0: the kernel does not say */
+	uint64_t cpu_ns;
 };
 
 #define STATUS_PROCESSES 16u
@@ -159,7 +167,8 @@ struct status_snapshot {
 	size_t rejected_count;
 	uint64_t oldest_queued_s; /* of all that waits, 0 when nothing does */
 	struct receiver_stats receiver;
-	uint64_t jobs[JOB_STATES]; /* in the journal */
+	uint64_t jobs[JOB_STATES];       /* in the journal */
+	uint64_t jobs_ended[JOB_STATES]; /* since the start: that came to this end */
 	struct webhook_status webhook;
 	struct status_work work;
 	struct status_jobs_db jobs_db;
@@ -169,6 +178,8 @@ struct status_snapshot {
 	struct status_health health;
 	struct status_health_port health_port; /* filled in by control */
 	struct memory_now memory;
+	struct metrics_status metrics;
+	struct status_self self;
 };
 
 /*
@@ -194,6 +205,8 @@ struct agent_view {
 	enum err (*query)(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms);
 	/* Memory over time, one JSON object; waits for nobody. */
 	enum err (*memory)(void *agent, const struct memory_query *q, struct outbuf *out);
+	/* All metrics for who scrapes them, as text. */
+	enum err (*metrics)(void *agent, struct outbuf *out);
 	enum err (*act)(void *agent, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
 	/* How the ComfyUIs are, without waiting for anybody. */
 	void (*health)(void *agent, struct status_health *out);

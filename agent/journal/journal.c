@@ -480,6 +480,8 @@ journal_commit(struct journal *j)
 		struct row *r = j->rows[i];
 
 		j->counts.written += r->dirty;
+		j->counts.ended[r->job.state] +=
+		    !r->final_on_disk && job_state_is_final(r->job.state);
 		r->dirty = r->fresh = false;
 		r->final_on_disk = job_state_is_final(r->job.state);
 	}

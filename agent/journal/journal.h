@@ -75,5 +75,6 @@ void journal_reset(struct journal *j);
 
 struct journal_counts {
 	uint64_t seen, written, orphans; /* orphans: records that no job could be found for */
+	uint64_t ended[JOB_STATES];      /* by the state that ended them */
 };
 void journal_counts(const struct journal *j, struct journal_counts *out);

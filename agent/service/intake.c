@@ -64,6 +64,23 @@ pipeline_forget_probes(struct pipeline *p)
 		p->known[i].valid = false;
 }
 
+void
+pipeline_lost(
+    struct pipeline *p, const uint64_t before[WIRE_LOSS_COUNT], const struct probe_row *row)
+{
+	for (int l = 0; l < (int)WIRE_LOSS_COUNT; l++)
+		if (row->losses[l] > before[l])
+			p->lost[l] += row->losses[l] - before[l];
+}
+
+void
+pipeline_lost_end(struct pipeline *p, bool committed)
+{
+	for (int l = 0; committed && l < (int)WIRE_LOSS_COUNT; l++)
+		p->work.lost[l] += p->lost[l];
+	memset(p->lost, 0, sizeof p->lost);
+}
+
 static size_t
 pending_bytes(const struct pipeline *p)
 {
@@ -211,6 +228,7 @@ refuse(struct pipeline *p, struct pending *n, const struct wire_batch *b, uint64
 static enum err
 store_batch(struct pipeline *p, struct pending *n)
 {
+	uint64_t lost[WIRE_LOSS_COUNT];
 	struct probe_row *row;
 	struct wire_error err;
 	struct wire_batch b;
@@ -223,6 +241,7 @@ store_batch(struct pipeline *p, struct pending *n)
 	if ((e = row_of(p, &b, &row)) != E_OK)
 		return e;
 	wait = p->backlog && !n->fed;
+	memcpy(lost, row->losses, sizeof lost);
 	e = p->store->ops->raw_put(p->store, row, n->item.body, n->item.body_bytes, &b,
 	    n->item.said_hello, wait ? &id : NULL);
 	if (e == E_EXISTS)
@@ -238,6 +257,7 @@ store_batch(struct pipeline *p, struct pending *n)
 	if (e != E_OK)
 		return e;
 	row->end = b.end;
+	pipeline_lost(p, lost, row);
 	p->work.batches++;
 	reply_with(n, row, STORED_OK);
 	if (wait)

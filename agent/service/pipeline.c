@@ -115,6 +115,7 @@ commit(struct pipeline *p)
 	if (e != E_OK)
 		return e;
 	p->transaction = false;
+	pipeline_lost_end(p, true);
 	processor_commit(p->processor);
 	journal_commit(p->journal);
 	wellbeing_kept(p);
@@ -136,6 +137,7 @@ failed(struct pipeline *p, enum err e)
 	if (p->transaction)
 		p->store->ops->rollback(p->store);
 	p->transaction = p->memo = false;
+	pipeline_lost_end(p, false);
 	processor_abort(p->processor);
 	journal_abort(p->journal);
 	pipeline_forget_probes(p);

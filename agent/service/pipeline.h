@@ -118,7 +118,8 @@ struct pipeline {
 	bool begin_again;      /* the processor is reset and restored before the next turn */
 	bool transaction;
 	struct known_probe known[PIPELINE_KNOWN];
-	bool told_newer; /* of a ring that only a newer collector can read */
+	uint64_t lost[WIRE_LOSS_COUNT]; /* inside probes, as this transaction has learnt */
+	bool told_newer;                /* of a ring that only a newer collector can read */
 	bool gone; /* a probe was closed: the processor hears of it when the backlog is empty */
 	uint64_t turn;
 	bool full;                /* intake is paused */
@@ -166,6 +167,10 @@ MUST_CHECK enum err pipeline_query(
 MUST_CHECK enum err pipeline_act(
     struct pipeline *p, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
 MUST_CHECK enum err pipeline_status(struct pipeline *p, struct status_snapshot *out);
+/* The same after pipeline_stop. */
+MUST_CHECK enum err pipeline_last_status(struct pipeline *p, struct status_snapshot *out);
+/* Into a snapshot what the store has counted over all runs. The store's thread. */
+MUST_CHECK enum err snapshot_counters(struct store *st, struct status_snapshot *s);
 
 /* Of the processor, for those who follow the jobs (processor_seen_fn; ctx is the pipeline). */
 void pipeline_saw(void *ctx, const struct span_seen *s);
@@ -180,6 +185,12 @@ MUST_CHECK enum err pipeline_probe_known(
     struct pipeline *p, const struct probe_row *row, struct probe_row **out);
 /* A transaction failed: what the rows say is not what the store says. */
 void pipeline_forget_probes(struct pipeline *p);
+
+/* A probe's row has changed: what it has lost since. Counted with the commit. */
+void pipeline_lost(
+    struct pipeline *p, const uint64_t before[WIRE_LOSS_COUNT], const struct probe_row *row);
+/* The transaction has ended: counted, or forgotten. */
+void pipeline_lost_end(struct pipeline *p, bool committed);
 
 MUST_CHECK enum err intake_collect(struct pipeline *p); /* inbox -> pending */
 MUST_CHECK enum err intake_store(struct pipeline *p);   /* pending -> rows and processor */
@@ -209,6 +220,9 @@ void notices_forget(struct pipeline *p);
 /* Remember the counters now and then; what they say of the last minute (rates.c). */
 void rates_sample(struct pipeline *p);
 void rates_now(const struct pipeline *p, const struct store_stats *now, struct status_rates *out);
+
+/* What this process itself takes (self.c). Any thread. */
+void self_now(struct status_self *out);
 
 /* The observer of health: who lives at the start, and what must outlive us (wellbeing.c). */
 void wellbeing_begin(struct pipeline *p);

@@ -197,12 +197,21 @@ judge(struct status_snapshot *s)
 	}
 }
 
+enum err
+snapshot_counters(struct store *st, struct status_snapshot *s)
+{
+	enum err e = st->ops->stats(st, &s->store);
+
+	return e == E_OK ? st->ops->rejected(st, add_rejected, s) : e;
+}
+
 static enum err
 take_snapshot(void *ctx, struct store *st, struct processor *processor)
 {
 	struct snapshot_ctx *c = ctx;
 	struct pipeline *p = c->p;
 	struct status_snapshot *s = c->out;
+	struct journal_counts jobs;
 	enum err e;
 
 	memset(s, 0, sizeof *s);
@@ -212,9 +221,7 @@ take_snapshot(void *ctx, struct store *st, struct processor *processor)
 	s->supervisor_count = state_list(p->run_dir, s->supervisors, STATUS_SUPERVISORS);
 	snprintf(s->run_dir, sizeof s->run_dir, "%s", p->run_dir);
 	snprintf(s->data_dir, sizeof s->data_dir, "%s", p->data_dir);
-	if ((e = st->ops->stats(st, &s->store)) != E_OK)
-		return e;
-	if ((e = st->ops->rejected(st, add_rejected, s)) != E_OK)
+	if ((e = snapshot_counters(st, s)) != E_OK)
 		return e;
 	for (size_t i = 0; i < p->destination_count; i++)
 		add_destination(p, i, s);
@@ -226,6 +233,8 @@ take_snapshot(void *ctx, struct store *st, struct processor *processor)
 	receiver_stats(p->receiver, &s->receiver);
 	s->jobs_db.behind = p->projected.behind;
 	snprintf(s->jobs_db.problem, sizeof s->jobs_db.problem, "%s", p->projected.problem);
+	journal_counts(p->journal, &jobs);
+	memcpy(s->jobs_ended, jobs.ended, sizeof s->jobs_ended);
 	s->work = p->work;
 	s->work.raw_backlog = s->store.raw_rows;
 	s->work.open_spans = processor_open_spans(processor);
@@ -242,4 +251,12 @@ pipeline_status(struct pipeline *p, struct status_snapshot *out)
 	struct snapshot_ctx c = { .p = p, .out = out };
 
 	return pipeline_query(p, take_snapshot, &c, STATUS_TIMEOUT_MS);
+}
+
+enum err
+pipeline_last_status(struct pipeline *p, struct status_snapshot *out)
+{
+	struct snapshot_ctx c = { .p = p, .out = out };
+
+	return take_snapshot(&c, p->store, p->processor);
 }

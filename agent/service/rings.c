@@ -21,6 +21,7 @@ static enum err
 put_batch(void *ctx, const uint8_t *body, size_t bytes)
 {
 	struct salvaging *s = ctx;
+	uint64_t lost[WIRE_LOSS_COUNT];
 	struct wire_error err;
 	struct wire_batch b;
 	int64_t id;
@@ -31,9 +32,12 @@ put_batch(void *ctx, const uint8_t *body, size_t bytes)
 		log_error("salvaged_batch_broken what=\"%s\" at=%zu", err.what, err.at);
 		return E_OK;
 	}
+	memcpy(lost, s->row->losses, sizeof lost);
 	e = s->p->store->ops->raw_put(s->p->store, s->row, body, bytes, &b, false, &id);
-	if (e == E_OK)
+	if (e == E_OK) {
 		s->row->end = b.end;
+		pipeline_lost(s->p, lost, s->row);
+	}
 	return e == E_EXISTS ? E_OK : e;
 }
 
@@ -134,6 +138,7 @@ found(void *ctx, const char *path)
 
 		e = rv != E_OK ? rv : e;
 	}
+	pipeline_lost_end(p, e == E_OK);
 	if (e != E_OK && e != E_EXISTS) {
 		if (p->transaction)
 			p->store->ops->rollback(p->store);
