@@ -14,6 +14,7 @@
 #include "agent/cli/unattended.h"
 #include "agent/control/control.h"
 #include "agent/health/judge.h"
+#include "agent/metrics/metrics.h"
 #include "agent/resubmit/resubmit.h"
 #include "agent/service/service.h"
 #include "schema/frame.h"
@@ -165,6 +166,14 @@ fill_options(const struct cli *c, struct service_options *o)
 	copy(o->webhook.url, sizeof o->webhook.url, config_string(g, OPT_WEBHOOK_URL));
 	copy(o->webhook.secret, sizeof o->webhook.secret, config_string(g, OPT_WEBHOOK_SECRET));
 	copy(o->webhook.ca_file, sizeof o->webhook.ca_file, config_string(g, OPT_CA_FILE));
+	o->metrics.on = config_number(g, OPT_METRICS) != 0;
+	metrics_url(g, o->metrics.url, sizeof o->metrics.url);
+	o->metrics.interval_ms = config_number(g, OPT_METRICS_INTERVAL);
+	o->metrics.service = config_string(g, OPT_SERVICE);
+	o->metrics.env = config_string(g, OPT_ENV);
+	o->metrics.version = config_string(g, OPT_VERSION);
+	o->metrics.hostname = config_string(g, OPT_HOSTNAME);
+	o->metrics.tags = config_string(g, OPT_TAGS);
 	o->processor.service = config_string(g, OPT_SERVICE);
 	o->processor.env = config_string(g, OPT_ENV);
 	o->processor.version = config_string(g, OPT_VERSION);
@@ -220,6 +229,12 @@ verb_agent(struct cli *c)
 		return CLI_USAGE;
 	}
 	fill_options(c, &o);
+	if (o.metrics.on && metrics_url_check(o.metrics.url) != E_OK) {
+		fprintf(stderr,
+		    "comfymon: metrics: \"%.60s\": expected udp://host:port or unix:///path\n",
+		    o.metrics.url);
+		return CLI_USAGE;
+	}
 	if (health_policy_parse(config_string(c->config, OPT_HEALTH_RESTART), &o.health.restart) !=
 	    E_OK)
 		return CLI_USAGE; /* its value was checked when it was read */

@@ -10,7 +10,8 @@
 #include "agent/cli/cli.h"
 #include "agent/cli/offline.h"
 
-#define AGENT_SOCKET "/var/run/datadog/apm.socket"
+#define AGENT_SOCKET   "/var/run/datadog/apm.socket"
+#define METRICS_SOCKET "/var/run/datadog/dsd.socket"
 
 static void
 copy(char *to, size_t cap, const char *from)
@@ -34,6 +35,26 @@ agent_url(const struct config *c, char *url, size_t cap)
 		snprintf(url, cap, "http://[%s]:%u", host, port);
 	else
 		snprintf(url, cap, "http://%s:%u", host[0] != '\0' ? host : "localhost", port);
+}
+
+void
+metrics_url(const struct config *c, char *url, size_t cap)
+{
+	const char *given = config_string(c, OPT_METRICS_URL),
+		   *host = config_string(c, OPT_METRICS_HOST);
+	unsigned port = (unsigned)config_number(c, OPT_METRICS_PORT);
+
+	if (host[0] == '\0')
+		host = config_string(c, OPT_AGENT_HOST);
+	if (given[0] != '\0')
+		copy(url, cap, given);
+	else if (host[0] == '\0' && !config_is_set(c, OPT_METRICS_PORT) &&
+		 access(METRICS_SOCKET, W_OK) == 0)
+		copy(url, cap, "unix://" METRICS_SOCKET);
+	else if (strchr(host, ':') != NULL && host[0] != '[')
+		snprintf(url, cap, "udp://[%s]:%u", host, port);
+	else
+		snprintf(url, cap, "udp://%s:%u", host[0] != '\0' ? host : "localhost", port);
 }
 
 static bool

@@ -366,6 +366,27 @@ examine_destination(struct exam *x, json_t *d)
 		    "%s: %s; nothing was sent yet", url, why);
 }
 
+/* Where they are switched on. */
+static void
+examine_metrics(struct exam *x)
+{
+	json_t *m = json_object_get(x->status, "metrics");
+	const char *target = json_string_value(json_object_get(m, "target"));
+	const char *error = json_string_value(json_object_get(m, "last_error"));
+
+	if (target == NULL || error == NULL)
+		return;
+	if (error[0] != '\0')
+		station(x, BROKEN, "metrics",
+		    "is the Datadog agent up, and its DogStatsD on? DD_DOGSTATSD_URL says where; "
+		    "counts wait until it is",
+		    "%s: %s", target, error);
+	else
+		station(x, FINE, "metrics", "", "%s, %" JSON_INTEGER_FORMAT " datagrams sent%s",
+		    target, json_integer_value(json_object_get(m, "sent_datagrams")),
+		    strncmp(target, "udp:", 4) == 0 ? "; UDP does not say who took them" : "");
+}
+
 /* What to do now. */
 static const char *
 conclusion(const struct exam *x)
@@ -401,6 +422,7 @@ examine_all(struct exam *x)
 		examine_history(x);
 		json_array_foreach(json_object_get(x->status, "destinations"), i, d)
 		    examine_destination(x, d);
+		examine_metrics(x);
 	}
 	examine_guard(x);
 	examine_clock(x);

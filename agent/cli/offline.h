@@ -29,5 +29,7 @@ bool duration_arg(const char *name, const char *text, uint64_t *ns);
 
 /* Where the Datadog agent is, by configuration: http://host:port or unix:///path. */
 void agent_url(const struct config *c, char *url, size_t cap);
+/* Where metrics go, by configuration: udp://host:port or unix:///path. */
+void metrics_url(const struct config *c, char *url, size_t cap);
 /* The configured destinations (at most STATUS_DESTINATIONS); a usage error is printed. */
 int destinations_of(const struct cli *c, struct destination_options *out, size_t *count);

@@ -293,6 +293,33 @@ print_webhook(const struct page *p)
 	}
 }
 
+static void
+print_metrics(const struct page *p)
+{
+	json_t *m = json_object_get(p->root, "metrics");
+	const char *error = text(m, "last_error");
+	const char *state = number(m, "flushes") == 0 ? "unknown"
+			    : error[0] != '\0'        ? "offline"
+						      : "ok";
+	char sent[32], list[200], ago[32], when[64] = "";
+
+	if (!json_is_object(m))
+		return;
+	if (number(m, "last_ok_ns") != 0)
+		snprintf(when, sizeof when, ", last success %s ago",
+		    away(number(m, "last_ok_ns"), ago, sizeof ago));
+	reasons(json_object_get(m, "dropped"), list, sizeof list);
+	label(p, "metrics");
+	styled(p, state_style(state), state);
+	line(p, LABEL + (int)strlen(state), ", %s, %s datagrams sent%s%s%s", text(m, "target"),
+	    term_count(number(m, "sent_datagrams"), sent, sizeof sent), when,
+	    list[0] != '\0' ? ", dropped: " : "", list);
+	if (error[0] != '\0') {
+		label(p, "");
+		line(p, LABEL, "  %s", error);
+	}
+}
+
 /* One line a ComfyUI: how it is, and since when. */
 static void
 print_health(const struct page *p)
@@ -443,6 +470,7 @@ print_status(const struct page *p)
 	json_array_foreach(json_object_get(p->root, "destinations"), i, o)
 	    print_destination(p, o, i == 0);
 	print_webhook(p);
+	print_metrics(p);
 	json_array_foreach(json_object_get(p->root, "probes"), i, o)
 	{
 		if (i == PROBES_MOST)

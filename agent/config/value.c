@@ -239,6 +239,18 @@ web_address(const char *text, char *why, size_t cap)
 	return E_INVAL;
 }
 
+/* Who takes metrics; the port's digits are looked at by who opens it. */
+static enum err
+statsd_address(const char *text, char *why, size_t cap)
+{
+	static const char *const schemes[] = { "udp://", "unix:///", "unixgram:///" };
+
+	for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+		if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
+			return E_OK;
+	return refuse(why, cap, "udp://host:port or unix:///path", text);
+}
+
 static enum err
 ip_address(const char *text, char *why, size_t cap)
 {
@@ -271,6 +283,8 @@ text_of(enum option o, const char *text, char *why, size_t cap)
 		return ip_address(text, why, cap);
 	if (o == OPT_WEBHOOK_URL)
 		return web_address(text, why, cap);
+	if (o == OPT_METRICS_URL)
+		return statsd_address(text, why, cap);
 	return word(o, text, why, cap);
 }
 

@@ -230,17 +230,24 @@ get_memory(const struct request *r, struct outbuf *out)
 	    out, r->door->options->view.memory(r->door->options->view.agent, &q, out), "no memory");
 }
 
+static int
+get_metrics(const struct request *r, struct outbuf *out)
+{
+	return finish(out, r->door->options->view.metrics(r->door->options->view.agent, out), "");
+}
+
 static const struct route routes[] = {
-	/* method, path, prefix, open, function */
-	{ "GET", "/status", false, false, get_status },
-	{ "GET", "/healthz", false, true, get_healthz },
-	{ "GET", "/readyz", false, true, get_readyz },
-	{ "GET", "/traces", false, false, get_traces },
-	{ "GET", "/trace/", true, false, get_trace },
-	{ "GET", "/memory", false, false, get_memory },
-	{ "GET", "/jobs", false, false, get_jobs },
-	{ "GET", "/job/", true, false, get_job },
-	{ "POST", "/retry", false, false, post_retry },
+	/* method, path, prefix, open, function, type (NULL: JSON) */
+	{ "GET", "/status", false, false, get_status, NULL },
+	{ "GET", "/healthz", false, true, get_healthz, NULL },
+	{ "GET", "/readyz", false, true, get_readyz, NULL },
+	{ "GET", "/traces", false, false, get_traces, NULL },
+	{ "GET", "/trace/", true, false, get_trace, NULL },
+	{ "GET", "/memory", false, false, get_memory, NULL },
+	{ "GET", "/metrics", false, true, get_metrics, "text/plain; version=0.0.4; charset=utf-8" },
+	{ "GET", "/jobs", false, false, get_jobs, NULL },
+	{ "GET", "/job/", true, false, get_job, NULL },
+	{ "POST", "/retry", false, false, post_retry, NULL },
 };
 
 const struct route *

@@ -23,6 +23,7 @@ struct route {
 	bool prefix; /* path ends with '/', the rest is an argument */
 	bool open;   /* on the health port too: to everybody on this host */
 	route_fn fn;
+	const char *type; /* of a good answer's body; NULL: JSON */
 };
 
 /*

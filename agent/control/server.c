@@ -25,7 +25,8 @@ query_value(const struct request *r, const char *name)
 }
 
 static enum MHD_Result
-reply(struct MHD_Connection *connection, int status, const char *allow, struct outbuf *out)
+reply(struct MHD_Connection *connection, int status, const char *type, const char *allow,
+    struct outbuf *out)
 {
 	/* The response owns the bytes from here and frees them itself. */
 	struct MHD_Response *response =
@@ -35,7 +36,7 @@ reply(struct MHD_Connection *connection, int status, const char *allow, struct o
 		outbuf_free(out);
 		return MHD_NO;
 	}
-	(void)MHD_add_response_header(response, "Content-Type", "application/json");
+	(void)MHD_add_response_header(response, "Content-Type", type);
 	(void)MHD_add_response_header(response, "Cache-Control", "no-store");
 	/* A question a connection: nobody holds one for later. */
 	(void)MHD_add_response_header(response, "Connection", "close");
@@ -67,7 +68,7 @@ control_answer(void *cls, struct MHD_Connection *connection, const char *url, co
 	struct door *door = cls;
 	struct request r = { door, "", query_value, connection };
 	struct outbuf out = { 0 };
-	const char *other = NULL;
+	const char *type = "application/json", *other = NULL;
 	int status;
 
 	(void)version;
@@ -85,6 +86,8 @@ control_answer(void *cls, struct MHD_Connection *connection, const char *url, co
 		} else {
 			r.rest = url + (route->prefix ? strlen(route->path) : 0);
 			status = route->fn(&r, &out);
+			if (status == 200 && route->type != NULL)
+				type = route->type;
 		}
 	}
 	/* An empty answer (no traces) has a body of no bytes, not none. */
@@ -92,7 +95,7 @@ control_answer(void *cls, struct MHD_Connection *connection, const char *url, co
 		outbuf_free(&out);
 		return MHD_NO;
 	}
-	return reply(connection, status, other, &out);
+	return reply(connection, status, type, other, &out);
 }
 
 enum err

@@ -346,6 +346,31 @@ put_memory(struct outbuf *b, const struct memory_now *m)
 	put_raw(b, "}");
 }
 
+static void
+put_metrics(struct outbuf *b, const struct metrics_status *m)
+{
+	put_key(b, "metrics");
+	if (!m->on) {
+		put_raw(b, "null");
+		return;
+	}
+	put_raw(b, "{");
+	put_str(b, "target", m->url);
+	put_str(b, "last_error", m->last_error);
+	put_u64(b, "flushes", m->flushes);
+	put_u64(b, "sent_datagrams", m->sent_datagrams);
+	put_u64(b, "sent_bytes", m->sent_bytes);
+	put_key(b, "dropped");
+	put_raw(b, "{");
+	for (int r = 0; r < METRICS_DROPS; r++)
+		if (m->dropped[r] > 0)
+			put_u64(b, metrics_drop_name((enum metrics_drop)r), m->dropped[r]);
+	put_raw(b, "}");
+	put_u64(b, "last_ok_ns", m->last_ok_real_ns);
+	put_u64(b, "cpu_ns", m->cpu_ns);
+	put_raw(b, "}");
+}
+
 enum err
 view_status(const struct status_snapshot *s, struct outbuf *b)
 {
@@ -397,6 +422,12 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 		put_supervisor(b, &s->supervisors[i]);
 	put_raw(b, "]");
 	put_memory(b, &s->memory);
+	put_metrics(b, &s->metrics);
+	put_key(b, "self");
+	put_raw(b, "{");
+	put_u64(b, "rss_bytes", s->self.rss_bytes);
+	put_u64(b, "cpu_ns", s->self.cpu_ns);
+	put_raw(b, "}");
 	put_key(b, "health");
 	if (view_health(&s->health, b) != E_OK)
 		return E_NOMEM;

@@ -17,6 +17,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/file.h"
 #include "agent/base/log.h"
+#include "agent/metrics/metrics.h"
 #include "agent/service/lock.h"
 #include "agent/service/pipeline.h"
 #include "agent/store/store.h"
@@ -35,8 +36,19 @@ struct service {
 	struct destination_options destinations[STATUS_DESTINATIONS];
 	struct pipeline pipeline;
 	struct memory_watch watch;
+	struct metrics *metrics; /* NULL: nobody is sent any */
 	bool pipeline_started, ready;
 };
+
+/* What others than the pipeline know. */
+static void
+complete(struct service *s, struct status_snapshot *out)
+{
+	health_status(s->pipeline.health, &out->health);
+	memory_now(s->pipeline.memory, &out->memory);
+	metrics_status(s->metrics, &out->metrics);
+	self_now(&out->self);
+}
 
 static enum err
 view_status(void *agent, struct status_snapshot *out)
@@ -45,9 +57,19 @@ view_status(void *agent, struct status_snapshot *out)
 	enum err e = pipeline_status(&s->pipeline, out);
 
 	if (e == E_OK)
-		health_status(s->pipeline.health, &out->health);
+		complete(s, out);
+	return e;
+}
+
+static enum err
+view_metrics(void *agent, struct outbuf *out)
+{
+	struct status_snapshot *now = malloc(sizeof *now);
+	enum err e = now != NULL ? view_status(agent, now) : E_NOMEM;
+
 	if (e == E_OK)
-		memory_now(s->pipeline.memory, &out->memory);
+		e = metrics_expose(now, out);
+	free(now);
 	return e;
 }
 
@@ -169,6 +191,34 @@ open_health(struct service *s)
 	return health_new(&o, &s->pipeline.health);
 }
 
+/* Before anything is counted in this run: what it counts is told, what earlier ones did is not. */
+static enum err
+open_metrics(struct service *s)
+{
+	struct status_snapshot *begin = calloc(1, sizeof *begin);
+	enum err e = begin != NULL ? snapshot_counters(s->pipeline.store, begin) : E_NOMEM;
+
+	if (e == E_OK)
+		e = metrics_new(&s->o->metrics, begin, view_status, s, &s->metrics);
+	free(begin);
+	return e;
+}
+
+/* What was counted on the way out. */
+static void
+last_metrics(struct service *s)
+{
+	struct status_snapshot *last;
+
+	if (s->metrics == NULL || (last = malloc(sizeof *last)) == NULL)
+		return;
+	if (pipeline_last_status(&s->pipeline, last) == E_OK) {
+		complete(s, last);
+		metrics_flush_last(s->metrics, last);
+	}
+	free(last);
+}
+
 static enum err
 open_webhook(struct service *s)
 {
@@ -213,6 +263,8 @@ open_rooms(struct service *s)
 			s->destinations[p->destination_count++] = o->destinations[i];
 	if ((e = open_store(s)) != E_OK)
 		return e;
+	if (o->metrics.on && (e = open_metrics(s)) != E_OK)
+		return e;
 	jo.store = p->store;
 	if ((e = journal_new(&jo, &p->journal)) != E_OK ||
 	    (e = projection_new(o->data_dir, &p->projection)) != E_OK)
@@ -246,7 +298,9 @@ open_rooms(struct service *s)
 	s->pipeline_started = true;
 	if ((e = receiver_start(p->receiver)) != E_OK)
 		return e;
-	return health_start(p->health);
+	if ((e = health_start(p->health)) != E_OK)
+		return e;
+	return s->metrics != NULL ? metrics_start(s->metrics) : E_OK;
 }
 
 static uint64_t
@@ -267,6 +321,7 @@ close_rooms(struct service *s)
 
 	if (s->ready && s->o->stopping != NULL)
 		s->o->stopping(s->o->ctx);
+	metrics_stop(s->metrics); /* its thread asks the pipeline */
 	if (s->pipeline_started) {
 		pipeline_last_look(p, left_ms(until) / 2);
 		/* What is on its way out may end within half of the time; its results are
@@ -275,7 +330,10 @@ close_rooms(struct service *s)
 			exporter_stop(p->exporter, left_ms(until) / 2);
 		webhook_stop(p->webhook, left_ms(until) / 4);
 		pipeline_stop(p);
+		last_metrics(s);
 	}
+	metrics_free(s->metrics);
+	s->metrics = NULL;
 	health_free(p->health); /* its thread asks the receiver */
 	receiver_free(p->receiver);
 	exporter_free(p->exporter);
@@ -331,6 +389,7 @@ service_run(const struct service_options *o, struct service_holder *holder)
 		.act = view_act,
 		.health = view_health,
 		.memory = view_memory,
+		.metrics = view_metrics,
 		.retry_now = view_retry_now };
 	uint64_t began = clock_mono_ns();
 	sigset_t set;

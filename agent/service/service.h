@@ -25,6 +25,7 @@ struct service_options {
 	const struct destination_options *destinations; /* at most STATUS_DESTINATIONS */
 	size_t destination_count;
 	struct webhook_options webhook;
+	struct metrics_options metrics;
 	struct processor_options processor;
 	struct health_options health; /* callbacks are filled in by the service */
 	const uint32_t *allow_uids;   /* besides our own and root */

@@ -192,6 +192,39 @@ def check_readme() -> list[str]:
                     if f"`{name}`" not in page]
 
 
+METRIC = re.compile(r'^(GAUGE|COUNT|TIME)\((\w+), (\w+), "([a-z]+)", "([a-z_]+)", "([a-z]*)", .*, "([^"]+)"\)$')
+
+
+def metrics_table() -> list[str]:
+    """agent/metrics/metrics.def as the rows of its README. The tags of a metric are those that over.c puts."""
+    over = (ROOT / "agent" / "metrics" / "over.c").read_text()
+    tags = {name: re.findall(r'\btag(?:_number|_attr)?\(item, (?:p, )?"(\w+)"', body)
+            for name, body in re.findall(r"^over_(\w+)\(.*?^\{(.*?)^\}", over, re.M | re.S)}
+    rows = []
+    for line in (ROOT / "agent" / "metrics" / "metrics.def").read_text().splitlines():
+        if (row := METRIC.match(line)) is not None:
+            kind, _, each, stage, what, unit, text = row.groups()
+            page = "_".join(filter(None, ("comfymon", stage, what, unit, "total" if kind != "GAUGE" else "")))
+            rows.append(f"| `comfymon.{stage}.{what}` | `{page}` | {'gauge' if kind == 'GAUGE' else 'count'} "
+                        f"| {' '.join(tags[each])} | {text} |")
+    return rows
+
+
+def check_metrics() -> list[str]:
+    """Names are legal and each is there once; the room's README has this table and no other."""
+    text = (ROOT / "agent" / "metrics" / "metrics.def").read_text()
+    found = [f"agent/metrics/metrics.def: not a row: {line[:60]}" for line in text.splitlines()
+             if re.match(r"[A-Z]+\(", line) and not METRIC.match(line)]
+    rows = metrics_table()
+    for column in (1, 2):
+        names = [row.split(" | ")[column - 1] for row in rows]
+        found += [f"agent/metrics/metrics.def: {name} is there twice" for name in sorted(set(names)) if names.count(name) > 1]
+    page = [line for line in (ROOT / "agent" / "metrics" / "README.md").read_text().splitlines() if line.startswith("| `comfymon.")]
+    found += [f"agent/metrics/README.md: lacks {row}" for row in rows if row not in page]
+    found += [f"agent/metrics/README.md: not in metrics.def: {row}" for row in page if row not in rows]
+    return found if rows or found else ["agent/metrics/metrics.def: no row"]
+
+
 def check_paths() -> list[str]:
     """Nothing names a place of one machine."""
     found = []
@@ -239,7 +272,7 @@ def report(command: list[str]) -> list[str]:
 
 
 CHECKS = {"layers": check_layers, "words": check_words, "layout": check_layout, "sizes": check_sizes,
-          "symbols": check_symbols, "collisions": check_collisions, "options": check_options, "names": check_names, "readme": check_readme, "paths": check_paths,
+          "symbols": check_symbols, "collisions": check_collisions, "options": check_options, "names": check_names, "readme": check_readme, "metrics": check_metrics, "paths": check_paths,
           "shell": check_shell, "cppcheck": check_cppcheck, "format": check_format}
 
 

@@ -42,6 +42,7 @@ TEST(the_port_knows_health_and_nothing_else)
 
 	CHECK(found_open("GET", "/healthz") && found_open("HEAD", "/healthz"));
 	CHECK(found_open("GET", "/readyz") && found_open("HEAD", "/readyz"));
+	CHECK(found_open("GET", "/metrics"));
 	CHECK(!found_open("POST", "/readyz") && other != NULL);
 	for (size_t i = 0; i < sizeof not_open / sizeof not_open[0]; i++) {
 		CHECK(!found_open("GET", not_open[i]));
