@@ -77,7 +77,7 @@ class ComfyUI:
                  node_dirs: Sequence[str] = (), env: Optional[dict[str, str]] = None,
                  arguments: Sequence[str] = (), python: Optional[str] = None,
                  base: Optional[str] = None, wrapper: Sequence[str] = (),
-                 port: Optional[int] = None) -> None:
+                 port: Optional[int] = None, address: str = "127.0.0.1") -> None:
         self.kind = kind or ("real" if os.environ.get("COMFYUI_DIR") else "standin")
         self.real = self.kind == "real"
         self.profile = profile
@@ -90,6 +90,7 @@ class ComfyUI:
         self._own_base = base is None
         self.base = base or tempfile.mkdtemp(prefix="comfymon-base-")
         self.port = port or free_port()
+        self.address = address
         self.client_id = uuid.uuid4().hex
         self.log_path = os.path.join(self.base, "host.log")
         self.process: Optional[subprocess.Popen[bytes]] = None
@@ -131,7 +132,7 @@ class ComfyUI:
     def command(self) -> list[str]:
         folder = os.environ["COMFYUI_DIR"] if self.real else os.path.join(HERE, "comfyui")
         words = [*self.wrapper, self.python, os.path.join(folder, "main.py"), "--cpu",
-                 "--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", self.base,
+                 "--listen", self.address, "--port", str(self.port), "--base-directory", self.base,
                  "--front-end-root", os.path.join(self.base, "front_end")]
         if self.real:
             words += ["--disable-api-nodes"]
@@ -208,7 +209,7 @@ class ComfyUI:
     def request(self, method: str, path: str, body: Any = None,
                 headers: Optional[dict[str, str]] = None, timeout_s: float = 30.0) -> Any:
         """The decoded JSON answer (None if empty); ComfyError for status 400 and above."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout_s)
         try:
             data = None if body is None else json.dumps(body).encode()
             connection.request(method, path, data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -11,11 +12,11 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS / "standin")]
-from client import ComfyUI, workflow  # noqa: E402
+from client import ComfyUI, free_port, workflow  # noqa: E402
 from support.harness import binary, passed_env, wait_until  # noqa: E402
 
 NODE = str(Path(os.environ.get("COMFYMON_BUILD", "build/release")) / "node" / "comfymon")
@@ -123,6 +124,54 @@ class Seen(Health):
         seen = self.wait_state("no_progress")
         self.assertEqual((seen["prompt_id"], seen["busy"], seen["worker_alive"]), (job, True, True))
         self.assertTrue(self.health()["ready"])  # a long render looks the same
+
+    def test_one_that_listens_on_ipv6_alone_is_watched_alike(self) -> None:
+        if not Path("/proc/net/if_inet6").exists() or "00000000000000000000000000000001" not in Path("/proc/net/if_inet6").read_text():
+            self.skipTest("this host has no ::1")
+        self.start_agent()
+        comfy = self.comfy(address="::1")
+        self.assertEqual(self.wait_state("well")["port"], comfy.port)
+        comfy.run(workflow("tiny"))
+        comfy.submit(workflow("zombie"))
+        self.assertIn("HTTP still answers", self.wait_state("zombie")["why"])
+
+    def ask_port(self, path: str) -> Tuple[int, Dict[str, Any]]:
+        connection = http.client.HTTPConnection("127.0.0.1", int(self.env["COMFYMON_HEALTH_PORT"]), timeout=5)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        told = dict(json.loads(answer.read()))
+        connection.close()
+        return answer.status, told
+
+    def wait_port(self, healthy: int, ready: int) -> Dict[str, Any]:
+        wait_until(lambda: (self.ask_port("/healthz")[0], self.ask_port("/readyz")[0]) == (healthy, ready), 20,
+                   f"/healthz {healthy} and /readyz {ready}")
+        return self.ask_port("/healthz")[1]
+
+    def command(self, word: str) -> int:
+        return subprocess.run([str(binary()), "status", word], env=self.env, stdout=subprocess.DEVNULL, timeout=20, check=False).returncode
+
+    def test_the_port_and_the_command_follow_a_comfyui_from_start_to_end(self) -> None:
+        self.env["COMFYMON_HEALTH_PORT"] = str(free_port())
+        self.start_agent()
+        self.wait_port(200, 503)
+        comfy = self.comfy()
+        self.wait_port(200, 200)
+        self.assertEqual((self.command("--healthy"), self.command("--ready")), (0, 0))
+        comfy.run(workflow("tiny"))
+        comfy.send_signal(signal.SIGSTOP)
+        try:
+            self.assertRegex(self.wait_port(503, 503)["wrong"], f"^pid {comfy.pid} is http_silent: HTTP has not answered")
+        finally:
+            comfy.send_signal(signal.SIGCONT)
+        self.wait_port(200, 200)
+        comfy.submit(workflow("zombie"))
+        self.assertRegex(self.wait_port(503, 503)["wrong"], f"^pid {comfy.pid} is zombie: ")
+        self.assertTrue(self.ask_port("/readyz")[1]["why"].startswith("zombie: "))
+        self.assertEqual((self.command("--healthy"), self.command("--ready")), (1, 1))
+        comfy.stop(signal.SIGKILL)
+        self.wait_port(200, 503)
+        self.assertEqual(self.ask_port("/readyz")[1]["why"], "no ComfyUI is connected")
 
     def test_an_orderly_end_is_no_illness(self) -> None:
         self.start_agent()

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,10 @@ from typing import Dict, List, Optional, Tuple
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS)]
+from support.fake_datadog import FakeDatadog  # noqa: E402
 from support.harness import Agent, binary, wait_until  # noqa: E402
+from support.script import Act  # noqa: E402
+from support.writer import Writer  # noqa: E402
 
 PLACES = 32  # an address, agent/control/port.c
 
@@ -144,6 +148,30 @@ class Answered(Port):
     def test_http_1_0_without_a_name_is_answered(self) -> None:
         self.start()
         self.assertTrue(self.send(b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200"))
+
+    def test_an_agent_that_drains_answers_no_more(self) -> None:
+        with FakeDatadog() as far:
+            far.always(Act(mode="hang"))
+            agent = self.start(COMFYMON_DESTINATIONS="datadog", DD_TRACE_AGENT_URL=far.url, COMFYMON_DRAIN="4s",
+                               COMFYMON_AGENT_TIMEOUT="60s")
+            with Writer(agent.socket_path) as writer:
+                writer.finish([{"trace_id": 1, "span_id": 1, "parent_id": 0, "service": "s", "name": "n", "resource": "r",
+                                "type": "", "start": writer.now(), "duration": 1000, "error": 0, "meta": {}, "metrics": {}}])
+                writer.flush(10)
+            wait_until(lambda: agent.status()["signals"]["trace"]["in_flight"] == 1, 10, "the request")
+            self.assertEqual(self.ask("GET", "/healthz")[0], 200)
+            os.kill(agent.pid, signal.SIGTERM)
+
+            def refused() -> bool:
+                try:
+                    self.ask("GET", "/healthz")
+                except ConnectionError:
+                    return True
+                return False
+
+            wait_until(refused, 3, "the port to close")
+            self.assertIsNone(agent.returncode)  # what is under way still has its time
+            self.assertEqual(self.command(agent, "status", "--ready").returncode, 1)
 
     def test_only_when_asked_for(self) -> None:
         agent = self.start(COMFYMON_HEALTH_PORT="0")

@@ -169,6 +169,9 @@ MACHINE_ERRORS: dict[str, Any] = {
     "cuda_out": (RuntimeError, "CUDA error: out of memory"),
     "accelerator_out": (AcceleratorError, "CUDA error: out of memory"),
     "accelerator": (AcceleratorError, "CUDA error: an illegal memory access was encountered"),
+    "illegal_access": (RuntimeError, "CUDA error: an illegal memory access was encountered\n"
+                                     "CUDA kernel errors might be asynchronously reported at some other API call, so the "
+                                     "stacktrace below might be incorrect."),
     "cuda_assert": (RuntimeError, "CUDA error: device-side assert triggered"),
     "hip": (RuntimeError, "HIP error: the operation cannot be performed in the present state"),
     "wrapped_device": (RuntimeError, "CUDA error: unspecified launch failure"),
