@@ -1,6 +1,6 @@
 /*
- * fuzz_body.c - any bytes as the file of a prompt.  rooms: resubmit journal processor store
- * supervisor core base schema
+ * fuzz_body.c - any bytes as the file of a prompt.
+ * rooms: resubmit journal processor store supervisor core base schema
  *
  * What is believed names a probe and a workflow, can stand in a queue, and has
  * its JSON within the file.

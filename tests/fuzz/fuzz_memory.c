@@ -1,6 +1,6 @@
 /*
- * fuzz_memory.c - any bytes as the minutes that an earlier agent kept.  rooms: memory core base
- * schema
+ * fuzz_memory.c - any bytes as the minutes that an earlier agent kept.
+ * rooms: memory processor core base schema
  *
  * Checksums are put right and times brought into the last day, but for records
  * whose first byte is odd.  Whatever is read back can be drawn.
