@@ -1,8 +1,8 @@
 /*
  * ask.h - one question over HTTP/1.0 to a server on this machine, on a
- * connection of its own, without a library.  One thread; nothing here waits
- * longer than it is told.  Source: RFC 1945; the answer ends with the
- * connection.
+ * connection of its own, without a library; or, of one that speaks TLS, whether
+ * it answers.  One thread; nothing here waits longer than it is told.  Source:
+ * RFC 1945; the answer ends with the connection.
  *
  *	ask_start(...)		connected, the request is on its way
  *	ask_wait(...)		until answered, or for so long; again, as often as one likes
@@ -25,6 +25,7 @@
 
 struct ask {
 	int fd;           /* -1: none */
+	bool hello;       /* the question is TLS's first, ask_hello */
 	size_t sent, ask; /* of the request */
 	size_t n;         /* of the answer */
 	const char *rest; /* of the request, behind what is below; borrowed */
@@ -44,6 +45,13 @@ MUST_CHECK enum err ask_start(struct ask *a, const struct sockaddr *to, socklen_
 /* POST of JSON of any size, which must stay until ask_end. */
 MUST_CHECK enum err ask_post(struct ask *a, const struct sockaddr *to, socklen_t to_bytes,
     const char *path, const char *json, size_t json_bytes);
+
+/*
+ * The first message of a TLS handshake, of which nothing more follows: whoever answers it is
+ * alive, and ask_wait says ASK_TLS.
+ */
+MUST_CHECK enum err ask_hello(struct ask *a, const struct sockaddr *to, socklen_t to_bytes);
+#define ASK_TLS 1
 
 /*
  * The HTTP status of a whole answer; 0: not yet; -1: the connection ended, or

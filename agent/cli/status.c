@@ -339,7 +339,8 @@ print_health(const struct page *p)
 		used = fprintf(p->t.f, "pid %-7" PRIu64 " ", number(o, "pid"));
 		styled(p, ill ? "red" : strcmp(state, "well") == 0 ? "green" : "yellow", state);
 		if (number(o, "port") != 0)
-			snprintf(port, sizeof port, ", port %" PRIu64, number(o, "port"));
+			snprintf(port, sizeof port, ", port %" PRIu64 "%s", number(o, "port"),
+			    json_is_true(json_object_get(o, "tls")) ? " (TLS)" : "");
 		line(p, LABEL + used + (int)strlen(state), " for %s%s%s%s%s",
 		    term_ago((double)number(o, "since_s"), ago, sizeof ago), port,
 		    json_is_true(json_object_get(o, "restart_asked")) ? ", restart asked for" : "",

@@ -106,6 +106,25 @@ missed(struct target *t, uint64_t now_ns, bool refused)
 	v->http_refused = refused;
 }
 
+/*
+ * Once all were asked plainly, those that hung up are asked by TLS.  Others are not: a ComfyUI
+ * that was only busy would log what it cannot read.
+ */
+static void
+next_candidate(struct target *t)
+{
+	if (t->candidate >= t->candidate_count)
+		return;
+	t->candidate++;
+	if (t->candidate == t->candidate_count && !t->tls && t->hung_up != 0) {
+		t->tls = true;
+		t->candidate = 0;
+	}
+	while (
+	    t->tls && t->candidate < t->candidate_count && (t->hung_up & (1u << t->candidate)) == 0)
+		t->candidate++;
+}
+
 /* Not there any more, or not ComfyUI: the next candidate, else a search. */
 static void
 turned_away(struct target *t, uint64_t now_ns)
@@ -113,8 +132,7 @@ turned_away(struct target *t, uint64_t now_ns)
 	ask_end(&t->ask);
 	missed(t, now_ns, true);
 	t->found = false;
-	if (t->candidate < t->candidate_count)
-		t->candidate++;
+	next_candidate(t);
 	t->ask_at_ns = now_ns;
 }
 
@@ -123,7 +141,7 @@ answered(struct target *t, const struct health_limits *l, uint64_t now_ns)
 {
 	struct vitals *v = &t->vitals;
 
-	if (!like_comfyui(t->ask.answer)) {
+	if (!t->tls && !like_comfyui(t->ask.answer)) {
 		turned_away(t, now_ns);
 		return;
 	}
@@ -149,6 +167,8 @@ hear(struct target *t, const struct health_limits *l, uint64_t now_ns, uint64_t 
 	if (status > 0) {
 		answered(t, l, now_ns);
 	} else if (status < 0) {
+		if (t->candidate < t->candidate_count && !t->tls)
+			t->hung_up |= 1u << t->candidate;
 		turned_away(t, now_ns);
 	} else if (wait_ms == 0) {
 		/* The loop is held, by honest work for a while: one question waits, not many. */
@@ -157,8 +177,8 @@ hear(struct target *t, const struct health_limits *l, uint64_t now_ns, uint64_t 
 			return;
 		ask_end(&t->ask);
 		t->ask_at_ns = now_ns;
-		if (!t->found && t->candidate < t->candidate_count)
-			t->candidate++;
+		if (!t->found)
+			next_candidate(t);
 	}
 }
 
@@ -166,7 +186,9 @@ static void
 put_question(struct target *t, const struct health_limits *l, uint64_t now_ns)
 {
 	const union proc_address *to = t->found ? &t->at : &t->candidates[t->candidate];
-	enum err e = ask_start(&t->ask, &to->any, proc_address_bytes(to), "GET", "/prompt", NULL);
+	socklen_t n = proc_address_bytes(to);
+	enum err e = t->tls ? ask_hello(&t->ask, &to->any, n)
+			    : ask_start(&t->ask, &to->any, n, "GET", "/prompt", NULL);
 
 	t->at = *to;
 	t->asked_ns = now_ns;
@@ -182,6 +204,8 @@ search(struct target *t, uint64_t now_ns)
 	uint64_t wait = NS_PER_S;
 
 	t->candidate = t->candidate_count = 0;
+	t->tls = false;
+	t->hung_up = 0;
 	if (proc_listening(t->told.pid, t->candidates, &t->candidate_count) != E_OK)
 		t->candidate_count = 0;
 	if (t->candidate_count > 0)

@@ -38,6 +38,8 @@ struct target {
 	bool found; /* `at` has answered as ComfyUI does */
 	union proc_address at, candidates[PROC_LISTENING];
 	size_t candidate, candidate_count;
+	bool tls;         /* those are asked by TLS, or `at` is */
+	uint32_t hung_up; /* a bit each: closed at a plain question, as who speaks TLS does */
 	struct ask ask;
 	uint64_t asked_ns; /* the question under way, or the newest */
 	uint64_t ask_at_ns;

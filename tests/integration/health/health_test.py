@@ -125,6 +125,32 @@ class Seen(Health):
         self.assertEqual((seen["prompt_id"], seen["busy"], seen["worker_alive"]), (job, True, True))
         self.assertTrue(self.health()["ready"])  # a long render looks the same
 
+    @unittest.skipUnless(shutil.which("openssl"), "no openssl to make a certificate with")
+    def test_one_that_speaks_tls_alone_is_well_while_it_answers(self) -> None:
+        key, certificate = str(self.base / "key.pem"), str(self.base / "cert.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout",
+                        key, "-out", certificate], check=True, capture_output=True, timeout=30)
+        self.start_agent()
+        comfy = ComfyUI(kind="standin", env=self.env, node_dirs=[NODE],
+                        arguments=["--tls-keyfile", key, "--tls-certfile", certificate])
+        self.addCleanup(comfy.close)
+        comfy.prepare()
+        comfy.spawn()
+        seen = self.wait_state("well", 30)
+        self.assertEqual((seen["port"], seen["tls"]), (comfy.port, True))
+        self.assertTrue(self.health()["ready"])
+        comfy.send_signal(signal.SIGSTOP)
+        try:
+            self.wait_state("http_silent")
+        finally:
+            comfy.send_signal(signal.SIGCONT)
+        self.wait_state("well")
+        log = comfy.log()  # it is not told of our questions
+        self.assertNotIn("Traceback", log)
+        self.assertNotIn("SSL", log)
+        comfy.stop(signal.SIGINT)
+        wait_until(lambda: self.health()["processes"] == [], 15, "the process is forgotten")
+
     def test_one_that_listens_on_ipv6_alone_is_watched_alike(self) -> None:
         if not Path("/proc/net/if_inet6").exists() or "00000000000000000000000000000001" not in Path("/proc/net/if_inet6").read_text():
             self.skipTest("this host has no ::1")

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import ssl
 import struct
 import sys
 import traceback
@@ -23,6 +24,7 @@ import execution
 import nodes
 import standin_profile
 import torch
+from comfy.cli_args import args
 from comfyui_version import __version__
 from standin_profile import CONTEXT, PROFILE, check_context
 
@@ -327,7 +329,7 @@ class PromptServer:
     async def start(self, address: str, port: int, on_start: Any = None) -> None:
         runner = web.AppRunner(self.app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, address, port)
+        site = web.TCPSite(runner, address, port, ssl_context=_tls())
         try:
             await site.start()
         except OSError as error:
@@ -338,6 +340,14 @@ class PromptServer:
         logging.info("To see the GUI go to: http://%s:%s", address, self.port)
         if on_start is not None:
             on_start(address, self.port)
+
+
+def _tls() -> Optional[ssl.SSLContext]:
+    if not (args.tls_keyfile and args.tls_certfile):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(args.tls_certfile, args.tls_keyfile)
+    return context
 
 
 def _is_uuid(text: str) -> bool:

@@ -6,6 +6,8 @@ import argparse
 parser = argparse.ArgumentParser(allow_abbrev=False)
 parser.add_argument("--listen", type=str, default="127.0.0.1", nargs="?", const="0.0.0.0")
 parser.add_argument("--port", type=int, default=8188)
+parser.add_argument("--tls-keyfile", type=str, default=None)
+parser.add_argument("--tls-certfile", type=str, default=None)
 parser.add_argument("--base-directory", type=str, default=None)
 parser.add_argument("--output-directory", type=str, default=None)
 parser.add_argument("--custom-nodes-dir", action="append", default=[])

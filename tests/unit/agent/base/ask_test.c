@@ -96,6 +96,42 @@ TEST(nobody_and_a_hang_up_are_told_from_silence)
 	close(bound.fd);
 }
 
+TEST(who_speaks_tls_is_told_by_the_first_bytes)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+		int status;
+	} answers[] = { { "\x16\x03\x03\x00\x7a", 5, ASK_TLS }, { "\x15\x03\x01", 3, ASK_TLS },
+		{ "HTTP/1.1 400 Bad Request\r\n", 26, -1 }, { "\x16\x02\x00", 3, -1 },
+		{ "\x16\x03", 2, -1 }, { "", 0, -1 } };
+	struct server s = listening(8);
+	uint8_t got[512];
+	struct ask a;
+
+	for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+		int fd;
+		ssize_t n;
+
+		REQUIRE(ask_hello(&a, (const struct sockaddr *)&s.at, sizeof s.at) == E_OK);
+		CHECK_EQ(ask_wait(&a, 0), 0);
+		fd = accept(s.fd, NULL, NULL);
+		REQUIRE(fd >= 0);
+		CHECK_EQ(ask_wait(&a, 20), 0);
+		n = recv(fd, got, sizeof got, 0);
+		REQUIRE(n > 9);
+		/* A record and a message that say how long they are. */
+		CHECK_EQ(got[3] << 8 | got[4], n - 5);
+		CHECK_EQ(got[6] << 16 | got[7] << 8 | got[8], n - 9);
+		CHECK_EQ(send(fd, answers[i].bytes, answers[i].n, 0), (ssize_t)answers[i].n);
+		shutdown(fd, SHUT_WR);
+		CHECK_EQ(ask_wait(&a, 1000), answers[i].status);
+		ask_end(&a);
+		close(fd);
+	}
+	close(s.fd);
+}
+
 TEST(waiting_ends_when_its_time_is_up_and_costs_no_turns)
 {
 	struct server s = listening(4);
@@ -175,6 +211,7 @@ main(void)
 {
 	RUN(an_answer_in_pieces_is_whole_when_the_connection_ends);
 	RUN(nobody_and_a_hang_up_are_told_from_silence);
+	RUN(who_speaks_tls_is_told_by_the_first_bytes);
 	RUN(waiting_ends_when_its_time_is_up_and_costs_no_turns);
 	RUN(an_answer_without_end_is_cut_and_one_too_long_is_not_asked);
 	RUN(a_large_body_is_sent_from_where_it_lies);
