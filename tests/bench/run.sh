@@ -59,6 +59,7 @@ measure "$python" tests/bench/bench_held.py
 measure "$python" tests/bench/bench_request.py
 measure "$python" tests/bench/bench_footprint.py
 measure "$python" tests/bench/bench_health.py
+measure "$python" tests/bench/bench_metrics.py
 measure "$python" tests/bench/bench_jobs.py
 measure "$python" tests/bench/bench_run.py
 measure_to $bin/bench_ring
