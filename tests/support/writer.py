@@ -54,6 +54,7 @@ class Writer:
                  identity: Optional[wire.Identity] = None) -> None:
         self.who = identity or own_identity()
         self.refused: List[Batch] = []
+        self.losses = (0,) * 8  # as the next batch says, in the order of wire_loss
         self.stored = 0
         self.head = 0
         self._path = path
@@ -132,7 +133,7 @@ class Writer:
              keys: List[Key]) -> None:
         count = len(records) if kind == wire.SPAN else 0
         body = wire.encode_batch(self.who, first, self.head, records, count,
-                                 self._strings.dictionary(used))
+                                 self._strings.dictionary(used), self.losses)
         batch = Batch(first, self.head, body, keys)
         self._unacked.append(batch)
         if self._ready:

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 import unittest
+import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any, Dict, List
@@ -156,6 +158,25 @@ class Counts(Case):
         self.assertEqual(dsd.problems, [])
 
 
+    def test_tell_what_a_probe_lost_once_however_often_it_says_so(self) -> None:
+        dsd = self.statsd()
+        agent = self.agent(dsd)
+        with Writer(agent.socket_path) as writer:
+            traffic = Traffic(writer)
+            for ring_full, torn in ((0, 0), (5, 0), (5, 0), (12, 3)):  # absolute, in each batch
+                writer.losses = (ring_full, 0, 0, torn, 0, 0, 0, 0)
+                traffic.send(1)
+                writer.flush(10)
+            page = page_of(agent)
+            self.assertEqual(page.value("comfymon_probe_lost_records_total", reason="ring_full"), 12)
+            self.assertEqual(page.value("comfymon_probe_lost_records_total", reason="torn"), 3)
+        self.assertEqual(agent.stop(), 0)
+        agent.start()
+        self.assertEqual(agent.stop(), 0)
+        self.assertEqual(dsd.count("comfymon.probe.lost", reason="ring_full"), 12)
+        self.assertEqual(dsd.count("comfymon.probe.lost", reason="torn"), 3)
+
+
 class Gauges(Case):
     def test_tell_memory_and_devices_of_who_lives(self) -> None:
         dsd = self.statsd()
@@ -210,6 +231,16 @@ class ScrapePage(Case):
                              [{"pid": str(os.getpid()), "service": 'quo"te\\d\nline', "version": "é" * 50}])
             self.assertEqual({name for name in page.types if page.types[name] == "counter"},
                              {name for name in page.types if name.endswith("_total")})
+
+    def test_is_on_the_health_port(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        agent = self.agent(None, COMFYMON_HEALTH_PORT=str(port))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            self.assertEqual(answer.headers["Content-Type"], "text/plain; version=0.0.4; charset=utf-8")
+            page = parse(answer.read().decode())
+        self.assertEqual(page.value("comfymon_agent_up", agent_version=agent.status()["version"]), 1)
 
     def test_is_there_while_nothing_is_sent(self) -> None:
         agent = self.agent(None)

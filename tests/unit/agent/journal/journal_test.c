@@ -553,6 +553,9 @@ TEST(many_waiting_jobs_cost_bounded_memory_and_all_end)
 	keep(&d);
 	journal_counts(d.journal, &counts);
 	CHECK_EQ(counts.orphans, 0);
+	CHECK_EQ(counts.ended[JOB_SUCCEEDED], 1);
+	CHECK_EQ(counts.ended[JOB_LOST], 999);
+	CHECK_EQ(counts.ended[JOB_QUEUED] + counts.ended[JOB_RUNNING], 0);
 	for (struct job_row job; d.store->ops->job_get(d.store, jobs + 1, &job) == E_OK; jobs++)
 		CHECK_EQ(job.state, jobs + 1 == 3 ? JOB_SUCCEEDED : JOB_LOST);
 	CHECK_EQ(jobs, 1000);
