@@ -251,6 +251,7 @@ put_process(struct outbuf *b, const struct status_process *p)
 	put_str(b, "why", p->why);
 	put_u64(b, "since_s", p->since_s);
 	put_u64(b, "port", p->port);
+	put_str(b, "address", p->address);
 	put_bool(b, "tls", p->tls);
 	put_u64(b, "answered_s", p->answered_s);
 	put_u64(b, "silent_s", p->silent_s);

@@ -119,6 +119,7 @@ struct status_process {
 	char why[200];
 	uint64_t since_s;    /* in this state */
 	uint16_t port;       /* of its HTTP, 0 not found */
+	char address[48];    /* of that port, "127.0.0.1" or "::1" and such */
 	bool tls;            /* it speaks TLS: that it answers is known, not what */
 	uint64_t answered_s; /* age of the newest question that was answered; when port != 0 */
 	uint64_t silent_s;   /* for so long a question has waited for its answer, 0: none has */

@@ -125,6 +125,8 @@ show(struct health *h, size_t i, enum health_state before)
 	memcpy(s->why, t->why, sizeof s->why);
 	s->since_s = age_s(h, t->since_ns);
 	s->port = t->found ? proc_address_port(&t->at) : 0;
+	if (t->found)
+		proc_address_text(&t->at, s->address, sizeof s->address);
 	s->tls = t->found && t->tls;
 	s->answered_s = age_s(h, t->vitals.http_ok_ns);
 	s->silent_s = age_s(h, t->vitals.http_unanswered_ns);

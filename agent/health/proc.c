@@ -3,6 +3,7 @@
  */
 #include "agent/health/proc.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +65,16 @@ uint16_t
 proc_address_port(const union proc_address *a)
 {
 	return ntohs(a->any.sa_family == AF_INET6 ? a->v6.sin6_port : a->v4.sin_port);
+}
+
+void
+proc_address_text(const union proc_address *a, char *out, size_t cap)
+{
+	const void *bytes = a->any.sa_family == AF_INET6 ? (const void *)&a->v6.sin6_addr
+							 : (const void *)&a->v4.sin_addr;
+
+	if (inet_ntop(a->any.sa_family, bytes, out, (socklen_t)cap) == NULL)
+		out[0] = '\0';
 }
 
 /* Hex words of 32 bits in the host's order, as the kernel prints addresses. */

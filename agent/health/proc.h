@@ -27,6 +27,8 @@ union proc_address {
 };
 socklen_t proc_address_bytes(const union proc_address *a);
 uint16_t proc_address_port(const union proc_address *a);
+/* "127.0.0.1", "::1": without the port. */
+void proc_address_text(const union proc_address *a, char *out, size_t cap);
 
 #define PROC_LISTENING 16u
 

@@ -10,9 +10,8 @@
 #include "agent/resubmit/resubmit.h"
 
 #define RESUBMIT_JOBS_MAX    4096u /* at hand; more are looked at when these have ended */
-#define RESUBMIT_LIVING_MAX  16u
-#define RESUBMIT_DEATHS      2u   /* that a workflow was at work at: it is not posted again */
-#define RESUBMIT_DEATHS_LOOK 256u /* newest failed jobs that are looked at for it */
+#define RESUBMIT_DEATHS      2u    /* that a workflow was at work at: it is not posted again */
+#define RESUBMIT_DEATHS_LOOK 256u  /* newest failed jobs that are looked at for it */
 #define LIFE_BYTES           64u
 
 /* What the line of a file says. */
@@ -36,12 +35,6 @@ struct waiting {
 	uint64_t sent_mono_ns;  /* by this agent, 0: by an earlier one */
 };
 
-/* A ComfyUI that lives under a supervisor. */
-struct living {
-	uint64_t pid;
-	char life[LIFE_BYTES];
-};
-
 struct waiting_list {
 	struct waiting *jobs;
 	size_t count, cap;
@@ -51,8 +44,6 @@ struct waiting_list {
 
 /* Jobs that wait and whose process is dead; those that are in the list already stay as they are. */
 MUST_CHECK enum err waiting_gather(const struct agent_view *v, struct waiting_list *list);
-MUST_CHECK enum err waiting_living(
-    const struct agent_view *v, struct living out[RESUBMIT_LIVING_MAX], size_t *count);
 /* Ends it. E_NOTFOUND, E_STATE: somebody else has. */
 MUST_CHECK enum err waiting_resolve(
     const struct agent_view *v, const struct waiting *w, enum job_state state, const char *reason);
@@ -92,6 +83,5 @@ void body_clean(const struct agent_view *v, const char *run_dir, const struct wa
 
 /* ---- place.c ------------------------------------------------------------- */
 
-/* Where a process with this command line serves HTTP. E_NOTFOUND: it is gone; E_STATE: only by TLS.
- */
-MUST_CHECK enum err place_of(uint64_t pid, struct sockaddr_storage *to, socklen_t *bytes);
+/* False: not known yet, or only by TLS. Pure. */
+bool place_of(const struct status_process *p, struct sockaddr_storage *to, socklen_t *bytes);

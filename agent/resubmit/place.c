@@ -1,40 +1,29 @@
 /*
- * place.c - where a ComfyUI listens, by its own command line.
+ * place.c - where a ComfyUI listens, as the observer of health has found it.
  */
-#include <stdio.h>
+#include <arpa/inet.h>
 #include <string.h>
 
-#include "agent/base/file.h"
 #include "agent/resubmit/internal.h"
-#include "agent/supervisor/listen.h"
 
-#define COMMAND_MAX_BYTES (64u * 1024)
-#define WORDS_MAX         256
-
-enum err
-place_of(uint64_t pid, struct sockaddr_storage *to, socklen_t *bytes)
+bool
+place_of(const struct status_process *p, struct sockaddr_storage *to, socklen_t *bytes)
 {
-	static char text[COMMAND_MAX_BYTES]; /* the room has one thread */
-	char path[40], *words[WORDS_MAX + 1];
-	struct listen at;
-	size_t n, count = 0;
-	FILE *f;
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(p->port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(p->port) };
 
-	snprintf(path, sizeof path, "/proc/%llu/cmdline", (unsigned long long)pid);
-	if (pid == 0 || (f = fopen(path, "re")) == NULL)
-		return E_NOTFOUND;
-	n = fread(text, 1, sizeof text - 1, f);
-	fclose(f);
-	if (n == 0) /* a zombie has none */
-		return E_NOTFOUND;
-	text[n] = '\0';
-	for (size_t i = 0; i < n && count < WORDS_MAX; i += strlen(text + i) + 1)
-		words[count++] = text + i;
-	words[count] = NULL;
-	listen_of(words, &at);
-	if (at.tls)
-		return E_STATE;
-	*to = at.to;
-	*bytes = at.bytes;
-	return E_OK;
+	if (p->port == 0 || p->tls)
+		return false;
+	memset(to, 0, sizeof *to);
+	if (inet_pton(AF_INET, p->address, &v4.sin_addr) == 1) {
+		memcpy(to, &v4, sizeof v4);
+		*bytes = sizeof v4;
+		return true;
+	}
+	if (inet_pton(AF_INET6, p->address, &v6.sin6_addr) == 1) {
+		memcpy(to, &v6, sizeof v6);
+		*bytes = sizeof v6;
+		return true;
+	}
+	return false;
 }

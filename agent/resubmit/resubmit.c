@@ -31,7 +31,8 @@ struct resubmit {
 	/* the thread's own */
 	struct waiting_list list;
 	struct ask ask;
-	unsigned posted, lost; /* since the last line of the log */
+	struct status_health health; /* as asked for last */
+	unsigned posted, lost;       /* since the last line of the log */
 	struct {
 		char workflow[9], life[LIFE_BYTES], name[64];
 		unsigned deaths;
@@ -172,18 +173,16 @@ drop_ended(struct waiting_list *l)
 	l->count = n;
 }
 
-/* Where the newest ComfyUI of that supervisor answers. */
+/* Where the ComfyUI of that supervisor answers. */
 static bool
 find_place(struct resubmit *r, const char *life, struct sockaddr_storage *to, socklen_t *bytes)
 {
-	struct living living[RESUBMIT_LIVING_MAX];
-	size_t n;
+	struct status_health *h = &r->health;
 
-	if (waiting_living(&r->view, living, &n) != E_OK)
-		return false;
-	while (n-- > 0)
-		if (life_same_supervisor(life, living[n].life) &&
-		    place_of(living[n].pid, to, bytes) == E_OK && is_ready(r, to, *bytes))
+	r->view.health(r->view.agent, h);
+	for (size_t i = 0; i < h->process_count; i++)
+		if (life_same_supervisor(life, h->processes[i].life) &&
+		    place_of(&h->processes[i], to, bytes) && is_ready(r, to, *bytes))
 			return true;
 	return false;
 }

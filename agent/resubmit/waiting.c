@@ -136,53 +136,6 @@ waiting_gather(const struct agent_view *v, struct waiting_list *list)
 
 /* ---- who lives ---------------------------------------------------------- */
 
-struct look_living {
-	struct living *out;
-	size_t count;
-};
-
-/* A forked child has its parent's identity, and serves nothing. */
-static bool
-is_main(const struct probe_row *row)
-{
-	char pid[24];
-
-	return wire_attr_find(row->attrs, row->attrs_bytes, "pid", pid, sizeof pid) &&
-	       strtoull(pid, NULL, 10) == row->pid;
-}
-
-static enum err
-look_living(void *ctx, struct store *st, struct processor *p)
-{
-	struct look_living *l = ctx;
-	struct probe_row row;
-	int64_t at = 0;
-	enum err e;
-
-	(void)p;
-	while ((e = st->ops->probe_next(st, &at, &row)) == E_OK) {
-		struct living one = { .pid = row.pid };
-
-		if (row.closed || !is_main(&row) || !life_of(&row, one.life))
-			continue;
-		/* The newest are kept: rows come oldest first. */
-		if (l->count == RESUBMIT_LIVING_MAX)
-			memmove(l->out, l->out + 1, --l->count * sizeof one);
-		l->out[l->count++] = one;
-	}
-	return e == E_NOTFOUND ? E_OK : e;
-}
-
-enum err
-waiting_living(const struct agent_view *v, struct living out[RESUBMIT_LIVING_MAX], size_t *count)
-{
-	struct look_living l = { .out = out };
-	enum err e = v->query(v->agent, look_living, &l, ANSWER_MS);
-
-	*count = l.count;
-	return e;
-}
-
 struct is_open {
 	uint8_t probe_id[FRAME_PROBE_ID_BYTES];
 	bool open;

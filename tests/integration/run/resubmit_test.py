@@ -112,6 +112,17 @@ class Resubmit(Guarded):
                 self.assertEqual([self.states(one) for one in waiting], [["resubmitted", "succeeded"]] * 2)
                 self.end(host)
 
+    def test_one_on_ipv6_alone_takes_them_again(self) -> None:
+        inet6 = Path("/proc/net/if_inet6")
+        if not inet6.exists() or "00000000000000000000000000000001" not in inet6.read_text():
+            self.skipTest("this host has no ::1")
+        host = self.start(address="::1")
+        self.block(host)
+        waiting = [host.submit(workflow("tiny")) for _ in range(2)]
+        self.kill(host)
+        self.wait_final(waiting)
+        self.assertEqual([self.states(one) for one in waiting], [["resubmitted", "succeeded"]] * 2)
+
     def test_a_restart_in_place_keeps_them_too(self) -> None:
         host = self.start()
         self.block(host)

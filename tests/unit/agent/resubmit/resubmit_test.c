@@ -1,7 +1,6 @@
 /*
  * Jobs of a dead process and a server that takes them, refuses, or says nothing:
- * what arrives there, and how each job ends in the journal.  The server is this
- * process, which is found by its own command line.
+ * what arrives there, and how each job ends in the journal.
  */
 #include "agent/resubmit/resubmit.h"
 
@@ -41,6 +40,7 @@ static struct {
 	struct store *store;
 	struct journal *journal;
 	struct probe_row dead, alive;
+	bool somebody_lives;
 } desk = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* What the server answers to a POST, and what it got. */
@@ -88,18 +88,36 @@ act(void *agent, agent_journal_fn fn, void *ctx, uint64_t timeout_ms)
 	return e;
 }
 
+/* One of another supervisor, one of ours that has not answered yet, then who serves. */
 static void
-put_probe(struct probe_row *row, uint8_t id, bool main)
+tell_health(void *agent, struct status_health *out)
+{
+	struct sockaddr_in at = { .sin_port = 0 };
+	socklen_t n = sizeof at;
+
+	(void)agent;
+	memset(out, 0, sizeof *out);
+	CHECK_EQ(getsockname(server, (struct sockaddr *)&at, &n), 0);
+	out->process_count = desk.somebody_lives ? 3 : 2;
+	for (size_t i = 0; i < out->process_count; i++) {
+		struct status_process *p = &out->processes[i];
+
+		snprintf(p->life, sizeof p->life, "%d-2-00c0ffee", i == 0 ? 1 : (int)getpid());
+		snprintf(p->address, sizeof p->address, "127.0.0.1");
+		p->port = i == 1 ? 0 : ntohs(at.sin_port);
+	}
+}
+
+static void
+put_probe(struct probe_row *row, uint8_t id)
 {
 	struct wire_attrs attrs = { .buf = row->attrs, .cap = sizeof row->attrs };
-	char life[64], pid[24];
+	char life[64];
 
 	memset(row->probe_id, id, sizeof row->probe_id);
 	row->pid = (uint64_t)getpid();
 	snprintf(life, sizeof life, "%d-%d-00c0ffee", (int)getpid(), id);
-	snprintf(pid, sizeof pid, "%d", main ? (int)getpid() : 1);
 	wire_attr_put(&attrs, "life", life);
-	wire_attr_put(&attrs, "pid", pid);
 	row->attrs_bytes = attrs.used;
 	CHECK_EQ(desk.store->ops->probe_put(desk.store, row), E_OK);
 }
@@ -117,9 +135,10 @@ open_desk(bool somebody_lives)
 	o.store = desk.store;
 	CHECK_EQ(journal_new(&o, &desk.journal), E_OK);
 	CHECK_EQ(desk.store->ops->begin(desk.store), E_OK);
-	put_probe(&desk.dead, 1, true);
+	put_probe(&desk.dead, 1);
 	CHECK_EQ(desk.store->ops->probe_close(desk.store, desk.dead.id), E_OK);
-	put_probe(&desk.alive, 2, somebody_lives);
+	put_probe(&desk.alive, 2);
+	desk.somebody_lives = somebody_lives;
 	CHECK_EQ(desk.store->ops->commit(desk.store), E_OK);
 }
 
@@ -191,7 +210,7 @@ static struct resubmit *
 begin(uint64_t give_up_ms)
 {
 	struct resubmit_options o = { .run_dir = dir, .give_up_ms = give_up_ms };
-	struct agent_view view = { .query = query, .act = act };
+	struct agent_view view = { .query = query, .act = act, .health = tell_health };
 	struct resubmit *r;
 
 	if (resubmit_new(&o, &r) != E_OK || resubmit_start(r, &view) != E_OK)
@@ -407,7 +426,7 @@ TEST(a_workflow_that_was_at_work_at_two_deaths_is_not_posted)
 
 TEST(nobody_is_waited_for_longer_than_patience_lasts)
 {
-	open_desk(false); /* a forked child serves nothing */
+	open_desk(false);
 	answers(200, 0);
 
 	int64_t job = put_waiting("patient", 1, false, true, "");
@@ -441,33 +460,47 @@ TEST(who_dies_later_is_served_when_it_is_woken)
 	close_desk();
 }
 
-/* Listen, and begin again with the port on the command line, as ComfyUI has it. */
+TEST(a_place_is_what_health_has_found)
+{
+	struct status_process p = { .port = 8188, .address = "127.0.0.1" };
+	struct sockaddr_storage to;
+	socklen_t n = 0;
+
+	CHECK(place_of(&p, &to, &n));
+	CHECK(to.ss_family == AF_INET && n == sizeof(struct sockaddr_in));
+	CHECK_EQ(ntohs(((struct sockaddr_in *)&to)->sin_port), 8188);
+	p.tls = true;
+	CHECK(!place_of(&p, &to, &n));
+	p.tls = false;
+	snprintf(p.address, sizeof p.address, "::1");
+	CHECK(place_of(&p, &to, &n));
+	CHECK(to.ss_family == AF_INET6 && n == sizeof(struct sockaddr_in6));
+	CHECK(IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&to)->sin6_addr));
+	CHECK_EQ(ntohs(((struct sockaddr_in6 *)&to)->sin6_port), 8188);
+	p.port = 0;
+	CHECK(!place_of(&p, &to, &n));
+	p = (struct status_process){ .port = 8188 };
+	CHECK(!place_of(&p, &to, &n));
+}
+
 static void
-begin_again(char *self)
+open_server(void)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t n = sizeof at;
-	char port[16], fd[16];
-	int s = socket(AF_INET, SOCK_STREAM, 0);
 
-	if (s < 0 || bind(s, (struct sockaddr *)&at, sizeof at) != 0 || listen(s, 16) != 0 ||
-	    getsockname(s, (struct sockaddr *)&at, &n) != 0)
-		exit(2);
-	snprintf(port, sizeof port, "%d", ntohs(at.sin_port));
-	snprintf(fd, sizeof fd, "%d", s);
-	execl(self, self, "--port", port, fd, (char *)NULL);
-	exit(2);
+	server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (server < 0 || bind(server, (struct sockaddr *)&at, sizeof at) != 0 ||
+	    listen(server, 16) != 0)
+		abort();
 }
 
 int
-main(int argc, char **argv)
+main(void)
 {
 	char command[128];
 
-	if (argc < 4)
-		begin_again(argv[0]);
-	server = atoi(argv[3]);
+	open_server();
 	snprintf(command, sizeof command, "%s/" RUN_BODIES_NAME, mkdtemp(dir));
 	if (mkdir(command, 0700) != 0 || pthread_create(&far.thread, NULL, serve, NULL) != 0)
 		return 2;
@@ -478,6 +511,7 @@ main(int argc, char **argv)
 	RUN(a_workflow_that_was_at_work_at_two_deaths_is_not_posted);
 	RUN(nobody_is_waited_for_longer_than_patience_lasts);
 	RUN(who_dies_later_is_served_when_it_is_woken);
+	RUN(a_place_is_what_health_has_found);
 	shutdown(server, SHUT_RDWR);
 	pthread_join(far.thread, NULL);
 	snprintf(command, sizeof command, "rm -rf %s", dir);
