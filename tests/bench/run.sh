@@ -60,6 +60,7 @@ measure "$python" tests/bench/bench_request.py
 measure "$python" tests/bench/bench_footprint.py
 measure "$python" tests/bench/bench_health.py
 measure "$python" tests/bench/bench_metrics.py
+measure $bin/bench_memory build/release/tests/fake_nvml_fake.so
 measure "$python" tests/bench/bench_jobs.py
 measure "$python" tests/bench/bench_run.py
 measure_to $bin/bench_ring
