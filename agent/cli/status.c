@@ -453,6 +453,53 @@ print_supervisor(const struct page *p, json_t *o, bool first)
 	    text(o, "last_death"));
 }
 
+/* RSS of each ComfyUI, and how much of it somebody answers for. */
+static void
+print_memory(const struct page *p, json_t *o, uint64_t host, bool first)
+{
+	uint64_t limit = number(o, "limit_bytes"), held = number(o, "accounted_bytes");
+	uint64_t whole = held + number(o, "unaccounted_bytes");
+	bool own = limit > 0 && (host == 0 || limit <= host);
+	char a[32], b[32], c[32], share[64] = "";
+
+	if (whole > 0)
+		snprintf(share, sizeof share, ", %.0f %% of it accounted for",
+		    (double)held / (double)whole * 100);
+	label(p, first ? "memory" : "");
+	line(p, LABEL, "pid %-7" PRIu64 " %s, peak %s, %s %s%s", number(o, "pid"),
+	    config_size_text(number(o, "rss_bytes"), a, sizeof a),
+	    config_size_text(number(o, "peak_bytes"), b, sizeof b), own ? "limit" : "host",
+	    config_size_text(own ? limit : host, c, sizeof c), share);
+}
+
+static void
+print_gpu(const struct page *p, json_t *o, bool first)
+{
+	char a[32], b[32];
+
+	label(p, first ? "memory" : "");
+	if (json_is_true(json_object_get(o, "answers")))
+		line(p, LABEL, "GPU %" PRIu64 " %s, %s of %s", number(o, "index"), text(o, "name"),
+		    config_size_text(number(o, "used_bytes"), a, sizeof a),
+		    config_size_text(number(o, "total_bytes"), b, sizeof b));
+	else
+		line(p, LABEL, "GPU %" PRIu64 " %s does not answer", number(o, "index"),
+		    text(o, "name"));
+}
+
+static void
+print_memories(const struct page *p)
+{
+	json_t *memory = json_object_get(p->root, "memory"), *o;
+	json_t *processes = json_object_get(memory, "processes");
+	size_t i;
+
+	json_array_foreach(processes, i, o)
+	    print_memory(p, o, number(memory, "host_total_bytes"), i == 0);
+	json_array_foreach(json_object_get(memory, "gpus"), i, o)
+	    print_gpu(p, o, i == 0 && json_array_size(processes) == 0);
+}
+
 static void
 print_status(const struct page *p)
 {
@@ -487,6 +534,7 @@ print_status(const struct page *p)
 	    print_supervisor(p, o, i == 0);
 	print_health(p);
 	print_health_port(p);
+	print_memories(p);
 	print_buffer(p);
 }
 

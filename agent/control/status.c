@@ -305,6 +305,17 @@ put_health_port(struct outbuf *b, const struct status_health_port *p)
 }
 
 static void
+put_held(struct outbuf *b, const char *key, bool known, uint64_t bytes)
+{
+	if (known) {
+		put_u64(b, key, bytes);
+		return;
+	}
+	put_key(b, key);
+	put_raw(b, "null");
+}
+
+static void
 put_memory(struct outbuf *b, const struct memory_now *m)
 {
 	put_key(b, "memory");
@@ -324,6 +335,8 @@ put_memory(struct outbuf *b, const struct memory_now *m)
 		put_u64(b, "gpu_bytes", p->gpu_bytes);
 		put_u64(b, "group_bytes", p->group_bytes);
 		put_u64(b, "limit_bytes", p->group_limit_bytes);
+		put_held(b, "accounted_bytes", p->held_known, p->accounted_bytes);
+		put_held(b, "unaccounted_bytes", p->held_known, p->unaccounted_bytes);
 		put_raw(b, "}");
 	}
 	put_raw(b, "]");

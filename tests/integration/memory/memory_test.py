@@ -20,6 +20,8 @@ from support.json_schema import problems  # noqa: E402
 
 BUILD = Path(os.environ.get("COMFYMON_BUILD", "build/release"))
 SCHEMA = json.loads((ROOT / "schema" / "views" / "memory.schema.json").read_text(encoding="utf-8"))
+STATUS = json.loads((ROOT / "schema" / "views" / "status.schema.json").read_text(encoding="utf-8"))
+FAKE_NVML = str((BUILD / "tests" / "fake_nvml_fake.so").resolve())
 MIB = 1 << 20
 NO_AGENT = 3
 
@@ -76,6 +78,23 @@ class Shown(Memory):
         self.assertIn("  too few jobs for a trend: 1\n", page)
         self.assertRegex(page, r"\n  [0-9a-f]{8} StandinOut \w+ +━+ +\d+\.?\d* MiB\n    1 StandinAllocate +━+ +\d+\.?\d* MiB\n")
 
+    def test_the_status_has_a_line_for_each_process_and_device(self) -> None:
+        agent = self.start_agent(COMFYMON_NVML=FAKE_NVML, FAKE_NVML_GPUS="2")
+        self.assertNotIn("\nmemory ", agent.cli("status").stdout)
+        comfy = self.comfy(agent)
+        wait_until(lambda: agent.status()["memory"]["gpus"], 10, "devices")
+        self.assertNotIn("accounted", agent.cli("status").stdout)
+        self.allocate(comfy, 60, False)
+        memory = wait_until(lambda: [m for m in [agent.status()["memory"]]
+                                     if m["processes"] and m["processes"][0]["accounted_bytes"]], 10, "what it holds")[0]
+        self.assertEqual(list(problems(STATUS, agent.status())), [])
+        process = memory["processes"][0]
+        self.assertEqual(process["accounted_bytes"], 60 * MIB)
+        self.assertGreater(process["unaccounted_bytes"], MIB)
+        page = agent.cli("status").stdout
+        self.assertRegex(page, r"\nmemory +pid \d+ +[\d.]+ MiB, peak [\d.]+ MiB, (limit|host) [\d.]+ .iB, \d\d % of it accounted for\n")
+        self.assertIn(" GPU 1 Fake GPU 1, 2 GiB of 80 GiB\n", page)
+
     def test_a_leak_shows_in_the_trend_and_what_is_freed_does_not(self) -> None:
         agent = self.start_agent()
         for keep, state in ((True, "grows"), (False, "steady")):
@@ -122,7 +141,7 @@ class Shown(Memory):
 
     def test_eight_devices_and_who_uses_them(self) -> None:
         agent = Agent(env={"COMFYMON_DESTINATIONS": "none", "COMFYMON_AUTOSTART": "0",
-                           "COMFYMON_NVML": str((BUILD / "tests" / "fake_nvml_fake.so").resolve()), "FAKE_NVML_GPUS": "8"})
+                           "COMFYMON_NVML": FAKE_NVML, "FAKE_NVML_GPUS": "8"})
         self.addCleanup(agent.close)
         comfy = self.comfy(agent)
         assert comfy.process
