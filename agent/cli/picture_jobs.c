@@ -172,7 +172,7 @@ print_ran(const struct picture *p, json_t *ran, const char *label, const char *p
 	if (p->narrow && end[0] != '\0')
 		end = runs ? term_glyph(p->t, "▶", ">") : term_glyph(p->t, "✗", "x");
 	if (picture_knows(ran, "gpu_peak_bytes") && p->figure > 20)
-		snprintf(b, sizeof b, ", GPU %" PRId64 " %s", picture_number(ran, "gpu"),
+		snprintf(b, sizeof b, ", cuda:%" PRId64 " %s", picture_number(ran, "gpu"),
 		    picture_size(picture_number(ran, "gpu_peak_bytes"), gpu));
 	snprintf(text, sizeof text, "%s%s%s%s",
 	    picture_knows(ran, "peak_bytes") ? picture_size(picture_number(ran, "peak_bytes"), a)

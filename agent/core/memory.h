@@ -17,7 +17,7 @@
 /* The highest that was seen within a span's time; 0: no sample falls into it. */
 struct memory_peak {
 	uint64_t rss_bytes;
-	uint64_t gpu_bytes[MEMORY_GPUS]; /* of the device, whoever holds them */
+	uint64_t gpu_bytes[MEMORY_GPUS]; /* of the device, whoever holds them; by torch's index */
 };
 
 /* What the processor asks and tells. Both never block on I/O; any thread. */

@@ -9,6 +9,7 @@
 #include "agent/memory/gpu.h"
 #include "agent/memory/jobs.h"
 #include "agent/memory/memory.h"
+#include "agent/memory/order.h"
 #include "agent/memory/process.h"
 #include "agent/memory/series.h"
 
@@ -26,8 +27,9 @@ enum slot_state {
 struct slot {
 	enum slot_state state;
 	uint64_t pid, start_ticks;
-	uint64_t job;     /* span id of the one that runs, 0 none */
-	uint32_t devices; /* bits of those that it was seen on */
+	uint64_t job;                   /* span id of the one that runs, 0 none */
+	uint32_t devices;               /* bits of those that it was seen on */
+	struct gpu_order told, visible; /* its indices: torch's word; its environment's */
 	uint64_t gpu_bytes;
 	uint64_t ended_ns; /* monotonic, when it was seen to be gone */
 	bool earlier_boot; /* pid and ticks are of another life of the host */

@@ -234,6 +234,7 @@ memory_job(void *ctx, uint64_t pid, uint64_t start_ticks, uint64_t span_id, bool
 void
 memory_saw(struct memory *m, const struct span_seen *s)
 {
+	struct slot *of;
 	struct ran r;
 	bool matters;
 
@@ -241,6 +242,9 @@ memory_saw(struct memory *m, const struct span_seen *s)
 		return;
 	matters = ran_matters(s->kind, &r);
 	pthread_mutex_lock(&m->lock);
+	of = s->kind == SPAN_WORKFLOW ? slot_find(m, s->pid, s->start_ticks, false) : NULL;
+	if (of != NULL)
+		order_told(&of->told, s);
 	if (matters)
 		jobs_put(&m->jobs, s->kind, &r);
 	else
@@ -258,6 +262,34 @@ concerns(const struct slot *s, const struct device *d, unsigned index)
 		return false;
 	/* A driver that names nobody (in a container, say) leaves it open. */
 	return s->devices != 0 ? (s->devices & 1u << index) != 0 : !d->lists;
+}
+
+/* By the process's own index of each device. */
+static bool
+gpu_peaks(const struct memory *m, const struct slot *s, int64_t from_ns, int64_t to_ns,
+    struct memory_peak *out)
+{
+	const struct gpu_order *o = s->told.given ? &s->told : &s->visible;
+	char ids[MEMORY_GPUS][ORDER_ID_BYTES];
+	unsigned at;
+	uint32_t kib;
+	bool any = false;
+
+	for (unsigned i = 0; i < MEMORY_GPUS; i++)
+		memcpy(ids[i], m->devices[i].now.id, sizeof ids[i]);
+	for (unsigned i = 0; i < MEMORY_GPUS; i++) {
+		const struct device *d;
+
+		if (!order_find(o, i, (const char(*)[ORDER_ID_BYTES])ids, &at))
+			continue;
+		d = &m->devices[at];
+		if (!concerns(s, d, at) ||
+		    !series_max(&d->series, from_ns, to_ns, V_USED, V_USED_PEAK, &kib))
+			continue;
+		out->gpu_bytes[i] = (uint64_t)kib * 1024;
+		any = true;
+	}
+	return any;
 }
 
 bool
@@ -279,15 +311,8 @@ memory_peak(void *ctx, uint64_t pid, uint64_t start_ticks, uint64_t from_ns, uin
 		out->rss_bytes = (uint64_t)kib * 1024;
 		any = true;
 	}
-	for (unsigned i = 0; s != NULL && i < MEMORY_GPUS; i++) {
-		const struct device *d = &m->devices[i];
-
-		if (!concerns(s, d, i) || !series_max(&d->series, (int64_t)from_ns, (int64_t)to_ns,
-					      V_USED, V_USED_PEAK, &kib))
-			continue;
-		out->gpu_bytes[i] = (uint64_t)kib * 1024;
-		any = true;
-	}
+	if (s != NULL)
+		any |= gpu_peaks(m, s, (int64_t)from_ns, (int64_t)to_ns, out);
 	pthread_mutex_unlock(&m->lock);
 	return any;
 }

@@ -18,6 +18,7 @@
 #include "agent/base/cgroup.h"
 #include "agent/base/file.h"
 
+#define ENVIRON_BYTES    (128u << 10)
 #define TEXT_BYTES       8192u
 #define MOUNTS_MAX       (1024u * 1024)
 #define NO_LIMIT         (UINT64_C(1) << 60) /* version 1 writes "none" as about 2^63 */
@@ -131,6 +132,24 @@ process_open(struct process *p, const char *proc_dir, uint64_t pid, uint64_t sta
 	}
 	find_group(p);
 	return E_OK;
+}
+
+/* As it was started with; what it has set since is not there. */
+void
+process_visible(struct process *p, struct gpu_order *o)
+{
+	char *text = malloc(ENVIRON_BYTES);
+	int fd = openat(p->dir_fd, "environ", O_RDONLY | O_CLOEXEC);
+	size_t n = 0;
+	ssize_t got = -1;
+
+	while (text != NULL && fd >= 0 && n < ENVIRON_BYTES &&
+	       (got = read(fd, text + n, ENVIRON_BYTES - n)) > 0)
+		n += (size_t)got;
+	order_environ(o, text, text != NULL ? n : 0);
+	if (fd >= 0)
+		close(fd);
+	free(text);
 }
 
 void

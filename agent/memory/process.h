@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "agent/base/err.h"
+#include "agent/memory/order.h"
 #include "agent/memory/text.h"
 
 struct process {
@@ -33,6 +34,8 @@ struct process_sample {
 MUST_CHECK enum err process_open(
     struct process *p, const char *proc_dir, uint64_t pid, uint64_t start_ticks);
 void process_close(struct process *p);
+/* The devices that its environment lets it see. */
+void process_visible(struct process *p, struct gpu_order *o);
 /* RSS and its kin, and the group's use. False: it has gone. */
 bool process_sample(struct process *p, struct process_sample *s);
 /* What changes slowly: faults, pressure. */

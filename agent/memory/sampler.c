@@ -30,6 +30,7 @@ set_gone(struct memory *m, struct slot *s, uint64_t now_ns)
 static bool
 open_slot(struct memory *m, struct slot *s, uint64_t now_ns)
 {
+	struct gpu_order visible = { .given = false };
 	enum err e = process_open(&s->process, m->proc_dir, s->pid, s->start_ticks);
 
 	if (e != E_OK) {
@@ -43,7 +44,9 @@ open_slot(struct memory *m, struct slot *s, uint64_t now_ns)
 	s->due_ns = s->more_ns = now_ns;
 	s->sampled_ns = 0;
 	s->seconds = 0;
+	process_visible(&s->process, &visible);
 	pthread_mutex_lock(&m->lock);
+	s->visible = visible;
 	s->state = PLACE_LIVING;
 	pthread_mutex_unlock(&m->lock);
 	waker_wake(&m->wake_reader);

@@ -143,6 +143,7 @@ begin(struct comfy_job *j, struct handover *hand, PyObject *outputs)
 	j->rss_peak_before = rss_peak_ever();
 	if (j->rss_peak != 0)
 		span_metric(s, comfy_keys.rss_before, (double)j->rss_peak);
+	gpu_tag_ids(s);
 	s->w.flags |= WIRE_SPAN_JOB | WIRE_SPAN_MEASURED;
 	span_open(s);
 	if (hand->wait != NULL)

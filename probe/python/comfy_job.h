@@ -178,6 +178,8 @@ void secrets_drop(PyObject *prompt, PyObject *extra_data);
 /* ---- comfy_gpu.c ---- */
 /* memory.gpu.*, if torch is there and has initialised CUDA already. */
 void gpu_tag(struct span *s);
+/* Which devices torch counts, when they are up already. */
+void gpu_tag_ids(struct span *s);
 
 /* ---- comfy_tensor.c ---- */
 /* node.output_bytes, of the tensors in what a node returned. */

@@ -450,6 +450,7 @@ class Jobs(Case):
             with Host(env=env) as comfy:
                 job = run(comfy, "tiny")
                 self.assertEqual({key for key in job.run.metrics if key.startswith("memory.gpu")}, wanted)
+                self.assertEqual(job.run.meta.get("memory.gpu.0.uuid"), "fa4e0000-0000-4000-8000-000000000001" if wanted else None)
 
     def test_nothing_of_torch_is_imported_early(self) -> None:
         with Host() as comfy:

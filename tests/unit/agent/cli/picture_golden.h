@@ -29,7 +29,7 @@ static const char page_120[] =
 	"  most by: 12 KSamplerAdvanced 30M; 3 Loader 10M\n"
 	"  bbbbbbbb SaveImage 3fa91c02                                  ━━━━━━━━━━━                    5 GiB\n"
 	"    3 CheckpointLoaderSimple                                   ━━━                            3 GiB\n"
-	"    12 KSamplerAdvanced                                           ━━━━━━                      5 GiB, GPU 0 20 GiB\n"
+	"    12 KSamplerAdvanced                                           ━━━━━━                      5 GiB, cuda:0 20 GiB\n"
 	"    2.0.0.1 VAEDecode                                                   ━━                    4 GiB\n"
 	"  cccccccc SaveImage 3fa91c02                                                 ━━              4 GiB error\n"
 	"  dddddddd PreviewImage 00112233                                                        ━━━━▶ 5 GiB runs\n"

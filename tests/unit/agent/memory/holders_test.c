@@ -2,6 +2,7 @@
  * holders_test.c - who holds memory of which device, and a driver that takes its time.
  */
 #include "tests/unit/agent/memory/sampled.h"
+#include "tests/unit/agent/memory/saw.h"
 
 TEST(a_device_counts_for_the_process_that_holds_it)
 {
@@ -32,6 +33,40 @@ TEST(a_device_counts_for_the_process_that_holds_it)
 	CHECK_EQ(peak.gpu_bytes[0] + peak.gpu_bytes[1], 0);
 	memory_free(m);
 	CHECK_EQ(fake->inits, fake->shutdowns);
+}
+
+static void
+see(void *m, const struct span_seen *s)
+{
+	memory_saw(m, s);
+}
+
+/* The driver's first device holds one GiB, its second two. */
+TEST(a_peak_is_told_by_the_index_that_the_process_means)
+{
+	struct fake_nvml *fake;
+	const char *library = fake_library(&fake);
+	struct memory *m;
+	struct memory_peak peak;
+	uint64_t from = clock_mono_ns();
+
+	put_process(103, 5000);
+	put("103/environ", "CUDA_VISIBLE_DEVICES=%" PRIu64, 1);
+	fake->pid = 103;
+	m = SAMPLER(.nvml = library, .proc_dir = proc_dir, .sys_dir = "/nowhere");
+	memory_follow(m, 103, JOB_TICKS);
+	WAIT_FOR(m,
+	    memory_peak(m, 103, JOB_TICKS, from, clock_mono_ns(), &peak) && peak.gpu_bytes[0] != 0);
+	CHECK_EQ(peak.gpu_bytes[0], 2 * GIB); /* it sees the second alone */
+	CHECK_EQ(peak.gpu_bytes[1], 0);
+	SAW(see, m, SPAN_WORKFLOW, 103, .span = 1, .from_ns = from, .open = true,
+	    .tags = { { "memory.gpu.0.uuid", "fa4e0000-0000-4000-8000-000000000000", 0 },
+		{ "memory.gpu.3.uuid", "GPU-fa4e0000-0000-4000-8000-000000000001", 0 } });
+	CHECK(memory_peak(m, 103, JOB_TICKS, from, clock_mono_ns(), &peak));
+	CHECK_EQ(peak.gpu_bytes[0], GIB); /* torch's word counts more */
+	CHECK_EQ(peak.gpu_bytes[1], 0);
+	CHECK_EQ(peak.gpu_bytes[3], 2 * GIB);
+	memory_free(m);
 }
 
 TEST(nobody_waits_for_a_driver_that_is_slow)
@@ -86,6 +121,7 @@ main(void)
 	if (!folders_make())
 		return 1;
 	RUN(a_device_counts_for_the_process_that_holds_it);
+	RUN(a_peak_is_told_by_the_index_that_the_process_means);
 	RUN(nobody_waits_for_a_driver_that_is_slow);
 	RUN(a_driver_that_never_returns_does_not_keep_us_from_stopping);
 	if (!folders_remove())

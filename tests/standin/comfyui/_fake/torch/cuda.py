@@ -55,6 +55,14 @@ def get_device_name(device: Any = None) -> str:
     return "Stand-in GPU"
 
 
+class _Properties:
+    name, total_memory, uuid = "Stand-in GPU", _total, os.environ.get("STANDIN_CUDA_UUID", "fa4e0000-0000-4000-8000-000000000001")
+
+
+def get_device_properties(device: Any = None) -> Any:
+    return _Properties()
+
+
 def mem_get_info(device: Any = None) -> tuple:
     return _total - _used, _total
 
