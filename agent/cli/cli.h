@@ -70,6 +70,8 @@ MUST_CHECK enum err client_get(const struct cli *c, const char *method, const ch
 
 /* view.c: ask the agent, or open the buffer when none runs. Heap text; prints why on failure. */
 int view_get(const struct cli *c, const char *target, char **body);
+/* The same of a running agent alone; *nobody: none runs, and nothing is printed. */
+int view_ask(const struct cli *c, const char *target, char **body, bool *nobody);
 /* answer.c: status --ready, --healthy. */
 int answer_yes_or_no(const struct cli *c);
 /* One JSON object of an answer; NULL and a message when it is none. */

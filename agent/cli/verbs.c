@@ -91,11 +91,12 @@ const struct verb verb_table[] = {
 	    verb_purge },
 	{ "verify", NULL, "", "check every row of the buffer",
 	    "Each row is read and compared with its checksum, the counters with the rows, jobs.db "
-	    "with the jobs. The agent must be stopped: it does this for itself at its start.",
+	    "with the jobs. An agent that runs does it, a slice at a time, and goes on with its "
+	    "work; jobs.db is then left out: it follows by itself.",
 	    verb_verify },
 	{ "export", NULL, "o", "write every buffered span as JSON lines",
-	    "One span a line, as in trace --json, with its trace_id. The agent must be stopped. "
-	    "An existing FILE is not overwritten.",
+	    "One span a line, as in trace --json, with its trace_id; open ones too when an agent "
+	    "runs. Nothing is taken from the queue. An existing FILE is not overwritten.",
 	    verb_export },
 	{ "help", "[VERB]", "M", "this text, or more about a verb",
 	    "The manual page is made of the same tables: comfymon help --man | man -l -",

@@ -59,14 +59,15 @@ print_refusal(int status, const char *body)
 }
 
 int
-view_get(const struct cli *c, const char *target, char **body)
+view_ask(const struct cli *c, const char *target, char **body, bool *nobody)
 {
 	int status = 0;
 	size_t n = 0;
 	enum err rv = client_get(c, "GET", target, &status, body, &n);
 
+	*nobody = rv == E_NOTFOUND;
 	if (rv == E_NOTFOUND)
-		return offline_get(c, target, body);
+		return CLI_NO_AGENT;
 	if (rv != E_OK) {
 		fprintf(stderr, "comfymon: the agent at %s: %s\n",
 		    config_string(c->config, OPT_RUN_DIR), err_text(rv));
@@ -85,4 +86,13 @@ view_get(const struct cli *c, const char *target, char **body)
 	return status == 404 || status == 409 ? CLI_PROBLEM
 	       : status == 400                ? CLI_USAGE
 					      : CLI_FAILED;
+}
+
+int
+view_get(const struct cli *c, const char *target, char **body)
+{
+	bool nobody;
+	int code = view_ask(c, target, body, &nobody);
+
+	return nobody ? offline_get(c, target, body) : code;
 }

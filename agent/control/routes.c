@@ -10,6 +10,7 @@
 #include "agent/core/json.h"
 
 #define QUERY_TIMEOUT_MS 10000u
+#define SLICE_MS         20u   /* of the pipeline's time, for a part of something large */
 #define SEARCH_MS        2000u /* of the pipeline's time, for a list; then 206 */
 
 int
@@ -211,6 +212,80 @@ post_retry(const struct request *r, struct outbuf *out)
 	return 202;
 }
 
+static enum err
+run_check(void *ctx, struct store *st, struct processor *p)
+{
+	(void)p;
+	return st->ops->check(st, ctx, clock_mono_ns() + SLICE_MS * NS_PER_MS);
+}
+
+/* A slice: what was found in it, and where to go on. */
+static int
+get_check(const struct request *r, struct outbuf *out)
+{
+	struct store_check c = { 0 };
+	uint64_t table = 0, after = 0;
+	enum err rv;
+
+	if (!take_number(r->query(r, "table"), &table) || table > UINT32_MAX)
+		return refuse(out, 400, "table: expected what the answer before has said");
+	if (!take_number(r->query(r, "after"), &after) || after > INT64_MAX)
+		return refuse(out, 400, "after: expected what the answer before has said");
+	c.table = (uint32_t)table;
+	c.after = (int64_t)after;
+	rv = r->door->options->view.query(
+	    r->door->options->view.agent, run_check, &c, QUERY_TIMEOUT_MS);
+	put_raw(out, "{");
+	put_u64(out, "table", c.table);
+	put_i64(out, "after", c.after);
+	put_u64(out, "rows", c.rows);
+	put_u64(out, "bad", c.bad);
+	put_bool(out, "done", c.done);
+	put_bool(out, "identity", c.identity);
+	put_bool(out, "recount", c.recount);
+	put_u64(out, "jobs", c.jobs);
+	put_u64(out, "notices", c.notices);
+	put_u64(out, "orphans", c.orphans);
+	put_raw(out, "}");
+	return finish(out, rv, "");
+}
+
+struct export_query {
+	struct view_export at;
+	const struct span_defaults *defaults;
+	struct outbuf *out;
+};
+
+static enum err
+run_export(void *ctx, struct store *st, struct processor *p)
+{
+	struct export_query *q = ctx;
+
+	q->at.until_mono_ns = clock_mono_ns() + SLICE_MS * NS_PER_MS;
+	return view_export(st, p, q->defaults, &q->at, q->out);
+}
+
+/* A slice; {"before":ID} on the last line when there is more. */
+static int
+get_export(const struct request *r, struct outbuf *out)
+{
+	struct export_query q = { .defaults = &r->door->options->defaults, .out = out };
+	uint64_t before = 0;
+	enum err rv;
+
+	if (!take_number(r->query(r, "before"), &before) || before > INT64_MAX)
+		return refuse(out, 400, "before: expected what the answer before has said");
+	q.at.before = (int64_t)before;
+	rv = r->door->options->view.query(
+	    r->door->options->view.agent, run_export, &q, QUERY_TIMEOUT_MS);
+	if (rv == E_OK && !q.at.done) {
+		put_raw(out, "{");
+		put_i64(out, "before", q.at.before);
+		put_raw(out, "}\n");
+	}
+	return finish(out, rv, "");
+}
+
 static int
 get_memory(const struct request *r, struct outbuf *out)
 {
@@ -247,6 +322,8 @@ static const struct route routes[] = {
 	{ "GET", "/metrics", false, true, get_metrics, "text/plain; version=0.0.4; charset=utf-8" },
 	{ "GET", "/jobs", false, false, get_jobs, NULL },
 	{ "GET", "/job/", true, false, get_job, NULL },
+	{ "GET", "/check", false, false, get_check, NULL },
+	{ "GET", "/export", false, false, get_export, NULL },
 	{ "POST", "/retry", false, false, post_retry, NULL },
 };
 

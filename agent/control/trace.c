@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/control/walk.h"
 #include "agent/core/json.h"
 
@@ -116,7 +117,7 @@ view_trace(struct store *st, struct processor *p, const struct span_defaults *d,
 {
 	struct walk_id id = { hi, lo };
 	struct one one = { out, 0 };
-	enum err rv = walk_traces(st, p, d, &id, take_one, &one);
+	enum err rv = walk_traces(st, p, d, &id, 0, take_one, &one);
 
 	if (rv != E_OK)
 		return rv;
@@ -126,39 +127,48 @@ view_trace(struct store *st, struct processor *p, const struct span_defaults *d,
 	return out->failed ? E_NOMEM : E_OK;
 }
 
+#define EXPORT_BYTES (1u << 20) /* of text, a slice */
+
 struct all {
-	struct outbuf line;
-	FILE *f;
-	uint64_t count;
+	struct view_export *at;
+	struct outbuf *out;
 };
 
+/* A chunk is written whole or not at all. */
 static enum err
 take_all(void *ctx, const struct walked *w)
 {
 	struct all *all = ctx;
+	struct view_export *at = all->at;
 	struct span_model s;
 
+	if (w->chunk != 0 && w->chunk != at->chunk) {
+		if (all->out->n >= EXPORT_BYTES ||
+		    (at->until_mono_ns != 0 && clock_mono_ns() >= at->until_mono_ns)) {
+			at->before = w->chunk + 1;
+			return E_FULL;
+		}
+		at->chunk = w->chunk;
+	}
 	while (spanview_span(w->view, &s) == 1) {
-		outbuf_reset(&all->line, 1024 * 1024);
-		put_span(&all->line, &s, w->written_ns, true);
-		put_raw(&all->line, "\n");
-		if (all->line.failed)
+		put_span(all->out, &s, w->written_ns, true);
+		put_raw(all->out, "\n");
+		if (all->out->failed)
 			return E_NOMEM;
-		if (fwrite(all->line.p, 1, all->line.n, all->f) != all->line.n)
-			return E_IO;
-		all->count++;
+		at->count++;
 	}
 	return E_OK;
 }
 
 enum err
-view_export(
-    struct store *st, struct processor *p, const struct span_defaults *d, FILE *f, uint64_t *count)
+view_export(struct store *st, struct processor *p, const struct span_defaults *d,
+    struct view_export *at, struct outbuf *out)
 {
-	struct all all = { .f = f };
-	enum err rv = walk_traces(st, p, d, NULL, take_all, &all);
+	struct all all = { at, out };
+	enum err rv;
 
-	*count = all.count;
-	outbuf_free(&all.line);
-	return rv;
+	at->chunk = 0;
+	rv = walk_traces(st, p, d, NULL, at->before, take_all, &all);
+	at->done = rv == E_OK;
+	return rv == E_FULL ? E_OK : rv;
 }

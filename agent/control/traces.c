@@ -197,7 +197,7 @@ view_traces(struct store *st, struct processor *p, const struct span_defaults *d
 	l.slots = calloc(l.slot_count, sizeof l.slots[0]);
 	if (l.rows == NULL || l.slots == NULL)
 		goto out;
-	rv = walk_traces(st, p, d, NULL, take, &l);
+	rv = walk_traces(st, p, d, NULL, 0, take, &l);
 	*cut = l.cut;
 	if (rv == E_FULL)
 		rv = E_OK;

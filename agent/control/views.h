@@ -7,8 +7,6 @@
  */
 #pragma once
 
-#include <stdio.h>
-
 #include "agent/core/outbuf.h"
 #include "agent/core/process.h"
 #include "agent/core/spanview.h"
@@ -44,9 +42,23 @@ MUST_CHECK enum err view_traces(struct store *st, struct processor *p,
 MUST_CHECK enum err view_trace(struct store *st, struct processor *p, const struct span_defaults *d,
     uint64_t hi, uint64_t lo, struct outbuf *out);
 
-/* Every buffered or open span, a JSON line each, to a stream; *count says how many. */
-MUST_CHECK enum err view_export(
-    struct store *st, struct processor *p, const struct span_defaults *d, FILE *f, uint64_t *count);
+/* Where an export is; all zero begins. */
+struct view_export {
+	int64_t before; /* the chunks below this row are left to do */
+	bool done;
+	uint64_t until_mono_ns; /* of this call, 0: a mebibyte of text or so */
+	uint64_t count;         /* spans, of all calls */
+	int64_t chunk;          /* inside */
+};
+
+/*
+ * Every buffered span, and with a processor every open one, a JSON line each, a
+ * slice of them a call.  The first call shows all that is open; what becomes a
+ * chunk later is not met again.  What is evicted meanwhile is missing, and what
+ * a destination had split as too large.
+ */
+MUST_CHECK enum err view_export(struct store *st, struct processor *p,
+    const struct span_defaults *d, struct view_export *at, struct outbuf *out);
 
 /* JSON lines, newest first unless the filter says otherwise, one job each. */
 MUST_CHECK enum err view_jobs(struct store *st, const struct job_filter *f, struct outbuf *out);

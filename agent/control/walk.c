@@ -101,8 +101,8 @@ visit_chunk(void *ctx, const struct chunk_row *c, const struct probe_row *probe,
 	if (spanview_open(w->view, c->blob, c->blob_bytes, w->identity, &err) != E_OK)
 		return E_OK;
 	while (w->end == E_OK && spanview_trace(w->view, &t, &err) == 1) {
-		struct walked one = { &t, state_of(c, state, queued), (int64_t)c->created_real_ns,
-			w->view };
+		struct walked one = { &t, state_of(c, state, queued), c->id,
+			(int64_t)c->created_real_ns, w->view };
 
 		if (wanted(w, &t))
 			w->end = w->fn(w->ctx, &one);
@@ -117,7 +117,7 @@ visit_open(
 	struct walk *w = ctx;
 	struct probe_row probe;
 	struct wire_error err;
-	struct walked one = { t, TRACE_OPEN, (int64_t)clock_real_ns(), w->view };
+	struct walked one = { t, TRACE_OPEN, 0, (int64_t)clock_real_ns(), w->view };
 
 	if (w->end != E_OK || !wanted(w, t))
 		return;
@@ -130,17 +130,17 @@ visit_open(
 
 enum err
 walk_traces(struct store *st, struct processor *p, const struct span_defaults *d,
-    const struct walk_id *only, walk_fn fn, void *ctx)
+    const struct walk_id *only, int64_t before, walk_fn fn, void *ctx)
 {
 	struct walk w = { st, d, only, fn, ctx, NULL, NULL, E_OK };
 	enum err rv = spanview_new(&w.view);
 
 	if (rv != E_OK)
 		return rv;
-	if (p != NULL)
+	if (p != NULL && before == 0)
 		processor_open_traces(p, visit_open, &w);
 	if (w.end == E_OK)
-		rv = st->ops->chunks(st, visit_chunk, &w);
+		rv = st->ops->chunks(st, before, visit_chunk, &w);
 	if (w.end != E_OK)
 		rv = w.end;
 	span_identity_free(w.identity);

@@ -41,6 +41,17 @@ struct store; /* begins with its ops */
 /* No rest between two tries is longer. */
 #define STORE_REST_MAX_NS (3600 * UINT64_C(1000000000))
 
+/* How far a check of all rows is and what it found; all zero begins. */
+struct store_check {
+	uint32_t table; /* the store's own: where to go on */
+	int64_t after;
+	uint64_t rows, bad; /* with a blob: good; checksum differs or not readable */
+	bool done;
+	bool identity; /* when done: received = sent + ... holds for each signal */
+	bool recount;  /* when done: counters equal what the rows add up to */
+	uint64_t jobs, notices, orphans; /* when done; orphans: notices of no job */
+};
+
 /* Counters that survive restarts, one row each, keyed by (signal, name, reason). */
 enum signal { SIGNAL_TRACE = 0, SIGNAL_PROFILE = 1, SIGNAL_METRIC = 2, SIGNAL_LOG = 3 };
 #define SIGNAL_COUNT 4
@@ -264,9 +275,13 @@ struct store_ops {
 	/* Per destination: oldest queued and number of queued chunks. */
 	enum err (*destination_stats)(
 	    struct store *st, int32_t destination, uint64_t *queued, uint64_t *oldest_real_ns);
-	/* Walk chunks newest first (history and queued), for the views; fn returns other than E_OK
-	 * to stop. */
-	enum err (*chunks)(struct store *st, store_chunk_fn fn, void *ctx);
+	/* Walk chunks newest first (history and queued), for the views, from below an id (0: all);
+	 * fn returns other than E_OK to stop. */
+	enum err (*chunks)(struct store *st, int64_t before, store_chunk_fn fn, void *ctx);
+	/* Read rows and check them until that time (0: to the end), at least one; changes nothing.
+	 * Each is met once, those that come meanwhile perhaps; the counters are those of the last
+	 * call. */
+	enum err (*check)(struct store *st, struct store_check *c, uint64_t until_mono_ns);
 
 	/*
 	 * Jobs.  Put inserts (id 0, or the id of one that was forgotten: it comes back under it)

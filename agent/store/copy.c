@@ -1,12 +1,13 @@
 /*
  * copy.c - every good row of one database into another: salvage of a damaged
- * file; or only looked at: verify.  The owner's thread only.  A row counts as good when SQLite can
+ * file; or only looked at: check.  The owner's thread only.  A row counts as good when SQLite can
  * read it and its checksum holds.  Around what cannot be read the range of ids is halved until the
  * bad rows stand alone.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/base/clock.h"
 #include "agent/store/sqlite.h"
 
 #define TRIES_MAX 20000 /* failed reads after which a table is given up */
@@ -17,6 +18,8 @@ struct copy {
 	enum err (*check)(sqlite3_stmt *q); /* NULL: none */
 	struct copy_result *out;
 	unsigned tries;
+	uint64_t until_mono_ns; /* 0: to the end */
+	int64_t reached;        /* the last id that was dealt with */
 };
 
 static enum err
@@ -87,6 +90,16 @@ copy_row(struct copy *c)
 	return db_error(rc);
 }
 
+/* E_TIMEOUT when the time is up and there is one row less to do. */
+static enum err
+reach(struct copy *c, int64_t id)
+{
+	if (id <= c->reached)
+		return E_OK;
+	c->reached = id;
+	return c->until_mono_ns != 0 && clock_mono_ns() >= c->until_mono_ns ? E_TIMEOUT : E_OK;
+}
+
 /* Rows with lo <= id <= hi. A read that fails halves what is left behind it. */
 static enum err
 copy_range(struct copy *c, int64_t lo, int64_t hi)
@@ -104,15 +117,21 @@ copy_range(struct copy *c, int64_t lo, int64_t hi)
 			lo = id + 1;
 		else if (id == hi)
 			done = true;
+		else if (++c->tries > TRIES_MAX) /* a damaged tree: this walk might not end */
+			break;
 		e = copy_row(c);
+		if (e == E_OK)
+			e = reach(c, id);
 	}
 	sqlite3_reset(c->get);
 	if (e != E_OK || rc == SQLITE_DONE || done)
 		return e;
-	if (lo == hi || ++c->tries > TRIES_MAX) {
-		c->out->lost += lo == hi;
-		return E_OK;
+	if (lo == hi) {
+		c->out->lost++;
+		return reach(c, lo);
 	}
+	if (++c->tries > TRIES_MAX)
+		return E_OK;
 
 	int64_t middle = lo + (hi - lo) / 2;
 
@@ -164,7 +183,7 @@ copy_table(
 	else if (sqlite3_column_count(c->get) != columns)
 		c->out->lost++;
 	else if (by_id)
-		e = copy_range(c, 1, highest(c->src, table));
+		e = copy_range(c, c->reached + 1, highest(c->src, table));
 	else
 		while (e == E_OK && sqlite3_step(c->get) == SQLITE_ROW)
 			e = copy_row(c);
@@ -190,27 +209,47 @@ has_jobs(sqlite3 *db)
 }
 
 /* The tables with blobs. */
-static enum err
-copy_blobs(struct copy *c)
-{
-	enum err e = copy_table(c, "raw", true, 8, check_raw);
+static const struct {
+	const char *name;
+	int columns;
+	enum err (*check)(sqlite3_stmt *q);
+} blob_tables[] = {
+	{ "raw", 8, check_raw },
+	{ "segment", 5, check_segment },
+	{ "chunk", 11, check_chunk },
+	{ "job", 9, check_job },
+};
+#define BLOB_TABLES (sizeof blob_tables / sizeof blob_tables[0])
 
-	if (e == E_OK)
-		e = copy_table(c, "segment", true, 5, check_segment);
-	if (e == E_OK)
-		e = copy_table(c, "chunk", true, 11, check_chunk);
-	if (e == E_OK && has_jobs(c->src))
-		e = copy_table(c, "job", true, 9, check_job);
-	return e;
+static enum err
+copy_blobs(struct copy *c, size_t i)
+{
+	if (blob_tables[i].check == check_job && !has_jobs(c->src))
+		return E_OK;
+	return copy_table(
+	    c, blob_tables[i].name, true, blob_tables[i].columns, blob_tables[i].check);
 }
 
 enum err
-check_rows(sqlite3 *src, struct copy_result *out)
+check_rows(sqlite3 *src, struct store_check *at, uint64_t until_mono_ns)
 {
-	struct copy c = { .src = src, .out = out };
+	while (at->table < BLOB_TABLES) {
+		struct copy_result found = { 0 };
+		struct copy c = { .src = src,
+			.out = &found,
+			.until_mono_ns = until_mono_ns,
+			.reached = at->after };
+		enum err e = copy_blobs(&c, at->table);
 
-	*out = (struct copy_result){ 0 };
-	return copy_blobs(&c);
+		at->rows += found.rows;
+		at->bad += found.lost;
+		at->after = c.reached;
+		if (e != E_OK)
+			return e;
+		at->table++;
+		at->after = 0;
+	}
+	return E_OK;
 }
 
 /*
@@ -259,8 +298,10 @@ copy_rows(sqlite3 *src, sqlite3 *dst, struct copy_result *out)
 		e = copy_table(&c, "notice", false, 6, NULL);
 	if (e == E_OK)
 		e = copy_table(&c, "probe", true, 13, NULL);
-	if (e == E_OK)
-		e = copy_blobs(&c);
+	for (size_t i = 0; e == E_OK && i < BLOB_TABLES; i++) {
+		c.reached = 0;
+		e = copy_blobs(&c, i);
+	}
 	if (e == E_OK)
 		e = db_error(sqlite3_exec(dst, derive_sql, NULL, NULL, NULL));
 	if (e == E_OK)

@@ -77,54 +77,33 @@ store_snapshot(const char *dir, struct store **out, char error[STORE_ERROR_BYTES
 	return E_OK;
 }
 
-/* Jobs, who is to be told of them, and their copy for people. */
-static void
-verify_journal(struct sqlite_store *s, const char *dir, struct store_verify_report *out)
-{
-	struct store *st = &s->c.base;
-	uint64_t count[JOB_STATES];
-	int64_t orphans = 0;
-
-	if (s->no_jobs)
-		return;
-	if (st->ops->jobs_count(st, count) == E_OK)
-		for (int i = 0; i < JOB_STATES; i++)
-			out->jobs += count[i];
-	if (st->ops->notice_count(st, &out->notices) != E_OK ||
-	    sq_number(s, STMT_NOTICE_ORPHANS, &orphans) != E_OK)
-		out->bad++;
-	out->orphans = (uint64_t)orphans;
-	projection_check(dir, st, &out->jobs_db);
-}
-
 enum err
 store_verify(const char *dir, struct store_verify_report *out, char error[STORE_ERROR_BYTES])
 {
-	struct copy_result checked = { 0 };
-	struct store_stats stats;
+	struct store_check c = { 0 };
 	struct sqlite_store *s;
-	enum err e = reader_open(dir, &s, error), counted;
+	enum err e = reader_open(dir, &s, error);
 
 	memset(out, 0, sizeof *out);
 	if (e != E_OK)
 		return e;
-	e = check_rows(s->db, &checked);
-	out->rows = checked.rows;
-	out->bad = checked.lost;
-	/* where a table or index is damaged the rows cannot be counted: that is the answer */
-	counted = sqlite_load(s);
-	if (counted == E_OK)
-		counted = sqlite_stats(&s->c.base, &stats);
-	out->identity = counted == E_OK;
-	for (int i = 0; i < SIGNAL_COUNT && out->identity; i++)
-		out->identity = stats.identity[i];
-	if (counted == E_OK)
-		counted = store_recount(&s->c.base, &out->recount);
-	out->recount = out->recount && counted == E_OK;
-	if (counted == E_OK)
-		verify_journal(s, dir, out);
+	e = check_rows(s->db, &c, 0);
 	if (e != E_OK)
 		snprintf(error, STORE_ERROR_BYTES, "%s", sqlite3_errmsg(s->db));
+	/* where a table or index is damaged the rows cannot be counted: that is the answer */
+	out->jobs_db.is = PROJECTION_ABSENT;
+	if (sqlite_load(s) == E_OK) {
+		check_counters(s, &c);
+		if (!s->no_jobs)
+			projection_check(dir, &s->c.base, &out->jobs_db);
+	}
+	out->rows = c.rows;
+	out->bad = c.bad;
+	out->identity = c.identity;
+	out->recount = c.recount;
+	out->jobs = c.jobs;
+	out->notices = c.notices;
+	out->orphans = c.orphans;
 	sqlite_ops.close(&s->c.base);
 	return e;
 }

@@ -353,7 +353,7 @@ ram_maintain(struct store *st, uint64_t now_real_ns, bool idle)
 }
 
 enum err
-ram_chunks(struct store *st, store_chunk_fn fn, void *ctx)
+ram_chunks(struct store *st, int64_t before, store_chunk_fn fn, void *ctx)
 {
 	struct ram_store *r = ram_of(st);
 	struct ram_row *end = &r->ends[RAM_CHUNK];
@@ -361,6 +361,9 @@ ram_chunks(struct store *st, store_chunk_fn fn, void *ctx)
 	enum err e = none == NULL ? E_NOMEM : E_OK;
 
 	for (struct ram_row *row = end->prev; e == E_OK && row != end; row = row->prev) {
+		if (before > 0 && row->id >= before)
+			continue;
+
 		struct ram_row *p = ram_find(r, RAM_PROBE, row->u.chunk.row.probe);
 		bool open;
 		int32_t status;

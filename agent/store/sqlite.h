@@ -189,7 +189,8 @@ enum err sqlite_stats(struct store *st, struct store_stats *out);
 enum err sqlite_rejected(struct store *st, store_rejected_fn fn, void *ctx);
 enum err sqlite_destination_stats(
     struct store *st, int32_t destination, uint64_t *queued, uint64_t *oldest_real_ns);
-enum err sqlite_chunks(struct store *st, store_chunk_fn fn, void *ctx);
+enum err sqlite_chunks(struct store *st, int64_t before, store_chunk_fn fn, void *ctx);
+enum err sqlite_check(struct store *st, struct store_check *c, uint64_t until_mono_ns);
 enum err sqlite_meta_put(struct store *st, const char *key, const void *value, size_t n);
 enum err sqlite_meta_get(struct store *st, const char *key, void *value, size_t cap, size_t *n);
 
@@ -232,8 +233,10 @@ struct copy_result {
 };
 /* Copy every readable, good row of src into dst (empty, current schema). */
 MUST_CHECK enum err copy_rows(sqlite3 *src, sqlite3 *dst, struct copy_result *out);
-/* Read every row that has a blob and check it. */
-MUST_CHECK enum err check_rows(sqlite3 *src, struct copy_result *out);
+/* The rows of store_ops.check, without what their counters say: done is not set. */
+MUST_CHECK enum err check_rows(sqlite3 *src, struct store_check *c, uint64_t until_mono_ns);
+/* What the counters say: done, identity, recount. */
+void check_counters(struct sqlite_store *s, struct store_check *c);
 /* (Re)open the file of s->dir and load the state; the database is the only thing touched. */
 MUST_CHECK enum err sqlite_attach(struct sqlite_store *s, int *from);
 void sqlite_detach(struct sqlite_store *s, bool keep_wal);

@@ -34,11 +34,11 @@ show(struct sqlite_store *s, struct chunk_row *c, struct probe_row *probe, store
 }
 
 enum err
-sqlite_chunks(struct store *st, store_chunk_fn fn, void *ctx)
+sqlite_chunks(struct store *st, int64_t before, store_chunk_fn fn, void *ctx)
 {
 	struct sqlite_store *s = sqlite_of(st);
 	struct probe_row *probe = calloc(1, sizeof *probe);
-	int64_t id = INT64_MAX;
+	int64_t id = before > 0 ? before : INT64_MAX;
 	enum err e = probe == NULL ? E_NOMEM : E_OK;
 
 	while (e == E_OK) {

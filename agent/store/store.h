@@ -57,6 +57,7 @@ MUST_CHECK enum err store_snapshot(
 
 /* jobs.db against the jobs of the buffer. What it lacks yet, or still has, is no damage. */
 enum projection_is {
+	PROJECTION_NOT_ASKED, /* a running agent keeps it */
 	PROJECTION_ABSENT,
 	PROJECTION_READ,
 	PROJECTION_UNREADABLE,

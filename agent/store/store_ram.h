@@ -139,7 +139,7 @@ enum err ram_lease(struct store *st, int32_t destination, bool fresh, uint64_t n
     struct lease *out, uint64_t *next_real_ns);
 enum err ram_settle(struct store *st, const struct settlement *g);
 enum err ram_maintain(struct store *st, uint64_t now_real_ns, bool idle);
-enum err ram_chunks(struct store *st, store_chunk_fn fn, void *ctx);
+enum err ram_chunks(struct store *st, int64_t before, store_chunk_fn fn, void *ctx);
 enum err ram_destination_stats(
     struct store *st, int32_t destination, uint64_t *queued, uint64_t *oldest_real_ns);
 

@@ -122,6 +122,49 @@ store_recount(struct store *st, bool *equal)
 	return E_OK;
 }
 
+/* Jobs, and who is to be told of them. */
+static void
+check_journal(struct sqlite_store *s, struct store_check *c)
+{
+	uint64_t count[JOB_STATES];
+	int64_t orphans = 0;
+
+	if (s->no_jobs)
+		return;
+	if (sqlite_jobs_count(&s->c.base, count) == E_OK)
+		for (int i = 0; i < JOB_STATES; i++)
+			c->jobs += count[i];
+	if (sqlite_notice_count(&s->c.base, &c->notices) != E_OK ||
+	    sq_number(s, STMT_NOTICE_ORPHANS, &orphans) != E_OK)
+		c->bad++;
+	c->orphans = (uint64_t)orphans;
+}
+
+void
+check_counters(struct sqlite_store *s, struct store_check *c)
+{
+	struct store_stats stats;
+
+	c->done = true;
+	c->identity = sqlite_stats(&s->c.base, &stats) == E_OK;
+	for (int i = 0; i < SIGNAL_COUNT && c->identity; i++)
+		c->identity = stats.identity[i];
+	if (store_recount(&s->c.base, &c->recount) != E_OK)
+		c->recount = false;
+	check_journal(s, c);
+}
+
+enum err
+sqlite_check(struct store *st, struct store_check *c, uint64_t until_mono_ns)
+{
+	struct sqlite_store *s = sqlite_of(st);
+	enum err e = check_rows(s->db, c, until_mono_ns);
+
+	if (e == E_OK)
+		check_counters(s, c);
+	return e == E_TIMEOUT ? E_OK : e;
+}
+
 const struct store_ops sqlite_ops = {
 	.name = "sqlite",
 	.close = sqlite_close,
@@ -153,6 +196,7 @@ const struct store_ops sqlite_ops = {
 	.rejected = sqlite_rejected,
 	.destination_stats = sqlite_destination_stats,
 	.chunks = sqlite_chunks,
+	.check = sqlite_check,
 	.job_put = sqlite_job_put,
 	.job_get = sqlite_job_get,
 	.jobs = sqlite_jobs,

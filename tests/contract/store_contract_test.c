@@ -516,11 +516,53 @@ TEST(the_views_walk_newest_first_with_states)
 	CHECK_EQ(OPS->destinations_set(st, (const char *const[]){ "a" }, 1, &d), E_OK);
 	(void)put_chunk(&p, CHUNK_NORMAL, 1, 100, NOW + 1);
 	commit();
-	CHECK_EQ(OPS->chunks(st, count_chunk, &n), E_OK);
+	CHECK_EQ(OPS->chunks(st, 0, count_chunk, &n), E_OK);
 	CHECK_EQ(n, 2);
 	CHECK_EQ(OPS->destination_stats(st, d, &queued, &oldest), E_OK);
 	CHECK_EQ(queued, 1);
 	CHECK_EQ(oldest, NOW + 1);
+	done();
+}
+
+TEST(the_views_go_on_below_a_chunk)
+{
+	int n = 1; /* the newer one was seen */
+
+	fresh();
+	CHECK_EQ(OPS->begin(st), E_OK);
+	struct probe_row p = probe(1);
+	(void)put_chunk(&p, CHUNK_NORMAL, 1, 100, NOW);
+	int64_t newer = put_chunk(&p, CHUNK_NORMAL, 1, 100, NOW + 1);
+	commit();
+	CHECK_EQ(OPS->chunks(st, newer, count_chunk, &n), E_OK);
+	CHECK_EQ(n, 2);
+	CHECK_EQ(OPS->chunks(st, 1, count_chunk, &n), E_OK);
+	CHECK_EQ(n, 2);
+	done();
+}
+
+TEST(all_rows_are_checked_a_slice_at_a_time)
+{
+	struct store_check c = { 0 };
+	int slices = 0;
+
+	fresh();
+	CHECK_EQ(OPS->begin(st), E_OK);
+	struct probe_row p = probe(1);
+	for (uint64_t i = 0; i < 5; i++)
+		CHECK_EQ(put_raw(&p, i * 8, i * 8 + 8, 1, 20000, true), E_OK);
+	for (int i = 0; i < 5; i++)
+		(void)put_chunk(&p, CHUNK_NORMAL, 1, 20000, NOW);
+	commit();
+	while (!c.done && slices++ < 100) /* its time is up at once */
+		CHECK_EQ(OPS->check(st, &c, 1), E_OK);
+	CHECK(c.done && c.identity && c.recount);
+	CHECK_EQ(c.rows, 10);
+	CHECK_EQ(c.bad, 0);
+	CHECK(slices == (durable ? 11 : 1));
+	c = (struct store_check){ 0 };
+	CHECK_EQ(OPS->check(st, &c, 0), E_OK); /* all at once */
+	CHECK(c.done && c.rows == 10);
 	done();
 }
 
@@ -557,6 +599,8 @@ suite(void)
 	RUN(age_and_history_caps_evict_the_oldest);
 	RUN(when_full_history_loses_first_and_errors_last);
 	RUN(the_views_walk_newest_first_with_states);
+	RUN(the_views_go_on_below_a_chunk);
+	RUN(all_rows_are_checked_a_slice_at_a_time);
 	RUN(small_values_are_kept);
 }
 

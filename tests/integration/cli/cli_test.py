@@ -108,12 +108,45 @@ class WithAgent(unittest.TestCase):
         self.assertEqual(self.agent.cli("purge", "--yes").returncode, OK)
         self.assertEqual(self.agent.cli("traces").returncode, NO_AGENT)
 
+    def test_verify_and_export_work_beside_a_running_agent(self) -> None:
+        self.dd.refuse()
+        made = 300
+        for trace in range(1, made + 1):
+            one = spans(self.writer, trace)
+            for span in one:
+                span["meta"] = {"error.message": os.urandom(2000).hex()}
+            self.writer.finish(one)
+        self.writer.flush(10)
+        wait_until(lambda: self.agent.status()["store"]["chunk_rows"] > 0, 10, "chunks in the buffer")
+        queued = self.agent.status()["signals"]["trace"]["queued"]
+        exported = self.agent.cli("export")
+        lines = [json.loads(line) for line in exported.stdout.splitlines()]
+        self.assertEqual((exported.returncode, len(lines)), (OK, 3 * made), exported.stderr)
+        self.assertGreater(len(exported.stdout), 2 << 20)     # more than a slice
+        self.assertEqual(len({line["span_id"] for line in lines}), 3 * made)
+        out = Path(self.agent.dirs.base) / "export.jsonl"
+        self.assertEqual(self.agent.cli("export", "--out", str(out)).returncode, OK)
+        self.assertEqual(out.read_text(), exported.stdout)
+        checked = self.agent.cli("verify", "--json")
+        report = json.loads(checked.stdout)
+        self.assertEqual((checked.returncode, report["bad"], report["identity"], report["recount"]), (OK, 0, True, True))
+        self.assertGreater(report["rows"], 0)
+        self.assertEqual(self.agent.status()["signals"]["trace"]["queued"], queued)    # nothing was taken from it
+        self.dd.reopen()
+        self.agent.drain(30, received=3 * made)
+
+    def test_an_export_that_finds_nobody_leaves_no_file(self) -> None:
+        self.agent.stop()
+        self.agent.cli("purge", "--yes")
+        out = Path(self.agent.dirs.base) / "export.jsonl"
+        self.assertEqual(self.agent.cli("export", "--out", str(out)).returncode, NO_AGENT)
+        self.assertFalse(out.exists())
+
     def test_a_second_agent_is_told_who_runs(self) -> None:
         second = self.agent.cli("agent")
         self.assertNotEqual(second.returncode, OK)
         self.assertIn(f"pid {self.agent.pid}", second.stderr)
         self.assertEqual(self.agent.cli("agent", "--autostarted").returncode, OK)
-        self.assertEqual(self.agent.cli("verify").returncode, 4)
         self.assertEqual(self.agent.cli("purge", "--yes").returncode, 4)
 
     def test_without_an_agent_the_buffer_is_shown_as_it_was_left(self) -> None:

@@ -47,13 +47,14 @@ bundle(uint8_t *p, uint64_t trace, uint64_t start_ns, bool partial)
 }
 
 static enum err
-chunks(struct store *st, store_chunk_fn fn, void *ctx)
+chunks(struct store *st, int64_t before, store_chunk_fn fn, void *ctx)
 {
 	const struct probe_row probe = { .id = 1 };
 	uint8_t blob[512];
 	enum err rv = E_OK;
 
 	(void)st;
+	(void)before;
 	for (fake.given = 0; fake.given < fake.chunks && rv == E_OK; fake.given++) {
 		uint64_t trace = fake.given / fake.per_trace, at = NOW_NS - fake.given * NS_PER_S;
 		bool first = fake.given % fake.per_trace == 0; /* its root finished last */

@@ -163,6 +163,31 @@ TEST(a_flipped_blob_costs_its_row_alone)
 	expect(19, false);
 }
 
+/* Slices that end at each row: the bad one is passed, and counted once. */
+TEST(a_flipped_blob_is_found_while_the_store_works)
+{
+	struct store_open_report report;
+	struct store_check c = { 0 };
+	struct store *st;
+	struct stat file_st;
+
+	make(20);
+	CHECK_EQ(stat(file, &file_st), 0);
+	CHECK_EQ(store_sqlite_open(dir, NULL, &st, &report), E_OK);
+	poke(file_st.st_size - 8000, 0x5a, 16);
+	for (int i = 0; i < 100 && !c.done; i++)
+		CHECK_EQ(st->ops->check(st, &c, 1), E_OK);
+	CHECK(c.done && c.identity && c.recount);
+	CHECK_EQ(c.rows, 19);
+	CHECK_EQ(c.bad, 1);
+	CHECK_EQ(st->ops->begin(st), E_OK);
+	CHECK_EQ(st->ops->meta_put(st, "k", "v", 1), E_OK);
+	CHECK_EQ(st->ops->commit(st), E_OK);
+	CHECK_EQ(st->salvages, 0);
+	st->ops->close(st);
+	wipe();
+}
+
 TEST(an_empty_file_is_begun_anew)
 {
 	struct store_open_report report;
@@ -342,6 +367,7 @@ main(void)
 	RUN(a_zeroed_header_loses_no_row);
 	RUN(a_garbage_first_page_loses_no_row);
 	RUN(a_flipped_blob_costs_its_row_alone);
+	RUN(a_flipped_blob_is_found_while_the_store_works);
 	RUN(an_empty_file_is_begun_anew);
 	RUN(a_newer_or_foreign_file_is_refused_unharmed);
 	RUN(a_symlink_or_an_open_mode_is_refused);

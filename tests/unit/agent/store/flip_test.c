@@ -183,7 +183,7 @@ use(struct store *st, unsigned *seen)
 		}
 	}
 	if (e == E_NOTFOUND)
-		e = st->ops->chunks(st, see, seen);
+		e = st->ops->chunks(st, 0, see, seen);
 	for (int i = 0; e == E_OK && i < 100; i++) {
 		e = st->ops->lease(st, 1, false, NOW, &l, &next);
 		if (e == E_OK) {

@@ -326,7 +326,7 @@ is_there(int64_t id)
 {
 	struct present seen = { .n = 0 };
 
-	CHECK_EQ(st->ops->chunks(st, see, &seen), E_OK);
+	CHECK_EQ(st->ops->chunks(st, 0, see, &seen), E_OK);
 	for (size_t i = 0; i < seen.n; i++)
 		if (seen.ids[i] == id)
 			return true;
@@ -397,7 +397,7 @@ TEST(a_buffer_is_read_without_a_copy_and_left_as_it_was)
 	CHECK(stat(wal, &was) == 0 && was.st_size > 0);
 	getrusage(RUSAGE_SELF, &before);
 	REQUIRE(store_snapshot(dir, &st, error) == E_OK);
-	CHECK_EQ(st->ops->chunks(st, see, &seen), E_OK);
+	CHECK_EQ(st->ops->chunks(st, 0, see, &seen), E_OK);
 	CHECK_EQ(seen.n, 16);
 	holds(0);
 	CHECK(st->ops->count_received(st, SIGNAL_TRACE, 1) != E_OK);
