@@ -25,7 +25,7 @@ function(c_test name source)
 	target_link_libraries(${name} PRIVATE project_flags ${ARGN})
 	set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 	add_test(NAME ${name} COMMAND ${name})
-	set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+	set_tests_properties(${name} PROPERTIES TIMEOUT 300)
 endfunction()
 
 # py_test(NAME SCRIPT [LABELS ..] [TIMEOUT n] [PYTHON p]): a Python test against the built programs;
