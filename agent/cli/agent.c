@@ -115,6 +115,12 @@ start_control(void *ctx, const struct agent_view *view)
 	return rv;
 }
 
+static enum err
+listen_again(void *ctx)
+{
+	return control_listen_again(((struct host *)ctx)->control);
+}
+
 static bool
 is_replaced(void *ctx)
 {
@@ -211,6 +217,7 @@ verb_agent(struct cli *c)
 		.ready = start_control,
 		.stopping = stop_control,
 		.gone = probe_gone,
+		.listen_again = listen_again,
 		.reload = reopen_log,
 		.enough = is_replaced };
 	struct service_holder holder = { 0 };

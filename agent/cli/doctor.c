@@ -152,7 +152,7 @@ static void
 examine_probes(struct exam *x)
 {
 	json_int_t spans = 0, lost = 0;
-	int alive = 0;
+	int alive = 0, ringless = 0;
 	size_t i;
 	json_t *p, *v;
 	const char *key;
@@ -160,6 +160,7 @@ examine_probes(struct exam *x)
 	json_array_foreach(json_object_get(x->status, "probes"), i, p)
 	{
 		alive += json_is_true(json_object_get(p, "alive"));
+		ringless += json_is_true(json_object_get(p, "ringless"));
 		spans += json_integer_value(json_object_get(p, "spans"));
 		json_object_foreach(json_object_get(p, "drops"), key, v) lost +=
 		    strcmp(key, "open_full") == 0 ? 0 : json_integer_value(v);
@@ -175,6 +176,12 @@ examine_probes(struct exam *x)
 	else
 		station(
 		    x, FINE, "probe", "", "%d alive, %" JSON_INTEGER_FORMAT " spans", alive, spans);
+	if (ringless > 0)
+		station(x, WORTH_KNOWING, "ring", "",
+		    "%d living without a ring file, somebody removed it: traced as before, but a "
+		    "kill "
+		    "would cost what is on its way; the next start of ComfyUI has one",
+		    ringless);
 	if (lost > 0)
 		station(x, WORTH_KNOWING, "losses", "",
 		    "%" JSON_INTEGER_FORMAT
@@ -322,6 +329,26 @@ examine_buffer(struct exam *x)
 	examine_disk(x);
 }
 
+/* What a cleaner, or a person, has taken away and is there again. */
+static void
+examine_upkeep(struct exam *x)
+{
+	json_t *u = json_object_get(x->status, "upkeep");
+	json_int_t sockets = json_integer_value(json_object_get(u, "run_dir_remade")),
+		   buffers = json_integer_value(json_object_get(u, "buffer_rewritten"));
+
+	if (sockets > 0)
+		station(x, WORTH_KNOWING, "sockets", "",
+		    "were removed and made anew, times: %" JSON_INTEGER_FORMAT
+		    "; keep who cleans up there out of %s",
+		    sockets, config_string(x->cli->config, OPT_RUN_DIR));
+	if (buffers > 0)
+		station(x, WORTH_KNOWING, "buffer file", "",
+		    "was removed and written anew, times: %" JSON_INTEGER_FORMAT
+		    "; whoever does it has to stop: %s",
+		    buffers, config_string(x->cli->config, OPT_DATA_DIR));
+}
+
 static void
 examine_history(struct exam *x)
 {
@@ -419,6 +446,7 @@ examine_all(struct exam *x)
 		examine_health(x);
 		examine_health_port(x);
 		examine_buffer(x);
+		examine_upkeep(x);
 		examine_history(x);
 		json_array_foreach(json_object_get(x->status, "destinations"), i, d)
 		    examine_destination(x, d);

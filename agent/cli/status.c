@@ -399,6 +399,10 @@ print_buffer(const struct page *p)
 	    json_is_true(json_object_get(store, "volatile")) ? " (volatile: in memory)" : "");
 	label(p, "");
 	line(p, LABEL, "in %s", text(p->root, "data_dir"));
+	if (number(json_object_get(p->root, "upkeep"), "buffer_rewritten") > 0) {
+		label(p, "");
+		line(p, LABEL, "it was removed while in use, and written anew");
+	}
 	if (number(store, "quarantined") > 0) {
 		label(p, "");
 		line(p, LABEL, "%" PRIu64 " damaged files were moved aside: comfymon verify",

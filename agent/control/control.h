@@ -25,5 +25,7 @@ MUST_CHECK enum err control_new(const struct control_options *o, struct control 
 /* E_BUSY: somebody listens at the socket; a stale one is replaced. A port that cannot be had is
  * told in the log and the status. */
 MUST_CHECK enum err control_start(struct control *c);
+/* The socket's name is gone: a new one, once those who were answered are served. */
+MUST_CHECK enum err control_listen_again(struct control *c);
 void control_stop(struct control *c); /* idempotent; legal before start */
 void control_free(struct control *c);

@@ -123,18 +123,12 @@ control_new(const struct control_options *o, struct control **out)
 	return E_OK;
 }
 
-enum err
-control_start(struct control *c)
+static enum err
+open_socket(struct control *c)
 {
 	int fd = -1;
-	enum err rv = E_OK;
+	enum err rv = listen_unix(c->path, &fd);
 
-	c->shown.port = c->options.port;
-	if (c->options.port != 0)
-		rv = port_start(
-		    c->options.port, c->options.bind, &c->port_door, &c->shown, &c->port);
-	if (rv == E_OK)
-		rv = listen_unix(c->path, &fd);
 	if (rv != E_OK)
 		return rv;
 	c->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL, NULL,
@@ -148,6 +142,35 @@ control_start(struct control *c)
 	return E_OK;
 }
 
+static void
+close_socket(struct control *c)
+{
+	if (c->daemon == NULL)
+		return;
+	MHD_stop_daemon(c->daemon); /* closes the listening socket too */
+	c->daemon = NULL;
+	(void)unlink(c->path);
+}
+
+enum err
+control_start(struct control *c)
+{
+	enum err rv = E_OK;
+
+	c->shown.port = c->options.port;
+	if (c->options.port != 0)
+		rv = port_start(
+		    c->options.port, c->options.bind, &c->port_door, &c->shown, &c->port);
+	return rv == E_OK ? open_socket(c) : rv;
+}
+
+enum err
+control_listen_again(struct control *c)
+{
+	close_socket(c);
+	return open_socket(c);
+}
+
 void
 control_stop(struct control *c)
 {
@@ -155,11 +178,7 @@ control_stop(struct control *c)
 		return;
 	port_stop(c->port);
 	c->port = NULL;
-	if (c->daemon == NULL)
-		return;
-	MHD_stop_daemon(c->daemon); /* closes the listening socket too */
-	c->daemon = NULL;
-	(void)unlink(c->path);
+	close_socket(c);
 }
 
 void

@@ -133,6 +133,7 @@ put_probe(struct outbuf *b, const struct status_probe *p)
 	if (p->hooks_known)
 		put_hooks(b, &p->hooks);
 	put_bool(b, "closed", p->closed);
+	put_bool(b, "ringless", p->ringless);
 	put_u64(b, "seen_ns", p->seen_real_ns);
 	put_raw(b, "}");
 }
@@ -428,6 +429,12 @@ view_status(const struct status_snapshot *s, struct outbuf *b)
 	put_raw(b, "{");
 	put_u64(b, "behind", s->jobs_db.behind);
 	put_str(b, "problem", s->jobs_db.problem);
+	put_raw(b, "}");
+	put_key(b, "upkeep");
+	put_raw(b, "{");
+	put_u64(b, "run_dir_remade", s->upkeep.run_dir_remade);
+	put_u64(b, "buffer_rewritten", s->upkeep.buffer_rewritten);
+	put_str(b, "problem", s->upkeep.problem);
 	put_raw(b, "}");
 	put_webhook(b, &s->webhook);
 	put_work(b, s);

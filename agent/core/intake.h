@@ -45,7 +45,9 @@ typedef void (*receiver_wake_fn)(void *ctx); /* any thread; only wakes the pipel
 enum err receiver_new(
     const struct receiver_options *o, receiver_wake_fn wake, void *ctx, struct receiver **out);
 enum err receiver_start(struct receiver *r); /* E_BUSY: somebody listens there */
-void receiver_stop(struct receiver *r);      /* no more input; idempotent */
+/* The socket's name is gone: a new one. Connections stay as they are. Who started it calls. */
+MUST_CHECK enum err receiver_listen_again(struct receiver *r);
+void receiver_stop(struct receiver *r); /* no more input; idempotent */
 void receiver_free(struct receiver *r);
 
 /* The next item, caller frees body; E_NOTFOUND when empty. Pipeline thread. */

@@ -64,6 +64,7 @@ struct status_probe {
 	uint64_t pid;
 	bool alive; /* a connection is open */
 	bool closed;
+	bool ringless; /* it lives, and its ring was removed: a kill would cost what it holds */
 	uint64_t spans, end;
 	uint64_t losses[WIRE_LOSS_COUNT];
 	uint64_t seen_real_ns;
@@ -83,6 +84,13 @@ struct status_rates {
 struct status_jobs_db {
 	uint64_t behind;   /* jobs that it does not show as they are; counted up to 1,000 */
 	char problem[128]; /* why, "" when it is not behind */
+};
+
+/* Files of ours that somebody took away, since the start. */
+struct status_upkeep {
+	uint64_t run_dir_remade;   /* times that a socket was made anew */
+	uint64_t buffer_rewritten; /* times that the buffer was */
+	char problem[160];         /* what is still missing, and why */
 };
 
 struct status_rejected {
@@ -174,6 +182,7 @@ struct status_snapshot {
 	struct webhook_status webhook;
 	struct status_work work;
 	struct status_jobs_db jobs_db;
+	struct status_upkeep upkeep;
 	struct status_rates rates;
 	struct supervised supervisors[STATUS_SUPERVISORS];
 	size_t supervisor_count;

@@ -270,6 +270,11 @@ struct store_ops {
 	 * with idle when nothing else is to do; a clock that leaps 30 days evicts nothing. */
 	enum err (*maintain)(struct store *st, uint64_t now_real_ns, bool idle);
 
+	/* Was the file removed, or another put in its place, while it is open?  Then all that it
+	 * holds is written there anew (*mended), and what is in the way goes aside.  Outside a
+	 * transaction; as long as a copy takes.  An error: all goes on as before. */
+	enum err (*mend)(struct store *st, bool *mended);
+
 	enum err (*stats)(struct store *st, struct store_stats *out); /* one snapshot */
 	enum err (*rejected)(struct store *st, store_rejected_fn fn, void *ctx);
 	/* Per destination: oldest queued and number of queued chunks. */

@@ -221,8 +221,8 @@ receiver_new(
 	return E_OK;
 }
 
-enum err
-receiver_start(struct receiver *r)
+static enum err
+listen_at_path(struct receiver *r)
 {
 	/* Others who may send must be able to connect; who they are is asked of the kernel. */
 	int mode = r->o.allow_uid_count > 0 ? 0666 : 0600;
@@ -245,6 +245,27 @@ receiver_start(struct receiver *r)
 	r->started = true;
 	nng_stream_listener_accept(r->listener, r->accept);
 	return E_OK;
+}
+
+enum err
+receiver_start(struct receiver *r)
+{
+	return listen_at_path(r);
+}
+
+enum err
+receiver_listen_again(struct receiver *r)
+{
+	/* Its end cancels what accepts; a rest ends in one more try, which is cancelled too. */
+	if (r->listener != NULL) {
+		nng_stream_listener_close(r->listener);
+		nng_aio_wait(r->accept);
+		nng_aio_wait(r->rest);
+		nng_aio_wait(r->accept);
+		nng_stream_listener_free(r->listener);
+		r->listener = NULL;
+	}
+	return listen_at_path(r);
 }
 
 void

@@ -390,7 +390,8 @@ next_deadline(const struct pipeline *p)
 	return p->full ? earliest(t, p->maintain_mono_ns) : t;
 }
 
-/* Every few seconds; at once, and a few times, when a probe has left. */
+/* For rings and for what is missing. Every few seconds; at once, and a few times, when a probe has
+ * left. */
 static void
 scan(struct pipeline *p, uint64_t now)
 {
@@ -400,6 +401,11 @@ scan(struct pipeline *p, uint64_t now)
 	ends_find(p);
 	waits = rings_scan(p);
 	ends_wait = ends_settle(p) || p->work.salvaged_rings > before;
+
+	if (p->missing != NULL && !p->upkeep.told && upkeep_missing(&p->upkeep)) {
+		p->upkeep.told = true;
+		p->missing(p->missing_ctx);
+	}
 
 	if (p->work.salvaged_rings > before && !waits)
 		p->scan_again_ns = 0;

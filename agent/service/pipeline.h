@@ -16,6 +16,7 @@
 #include "agent/health/health.h"
 #include "agent/journal/journal.h"
 #include "agent/memory/memory.h"
+#include "agent/service/upkeep.h"
 #include "agent/store/projection.h"
 #include "agent/supervisor/exits.h"
 
@@ -97,6 +98,8 @@ struct pipeline {
 	const char *run_dir, *data_dir;
 	void (*told_gone)(void *ctx); /* NULL: nobody asked */
 	void *told_ctx;
+	void (*missing)(void *ctx); /* a file of ours is gone; NULL: nobody would make it anew */
+	void *missing_ctx;
 
 	struct thread thread;
 	struct waker waker;
@@ -136,6 +139,8 @@ struct pipeline {
 	uint64_t project_mono_ns; /* jobs.db is to be brought up to date then, 0 not */
 	struct projection_state projected;
 	struct ends ends;
+	struct upkeep upkeep;
+	struct status_upkeep upkept;
 	uint64_t maintain_mono_ns;                    /* next store_maintain */
 	bool draining;                                /* stop asked: no more input */
 	struct rate_sample samples[PIPELINE_SAMPLES]; /* a ring, sample_count in all */

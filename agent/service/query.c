@@ -152,6 +152,7 @@ add_probes(struct pipeline *p, struct status_snapshot *s)
 		d->pid = row.pid;
 		d->alive = receiver_has_probe(p->receiver, row.probe_id);
 		d->closed = row.closed;
+		d->ringless = d->alive && row.pid != 0 && !rings_has(p, row.probe_id);
 		d->spans = row.spans;
 		d->end = row.end;
 		d->seen_real_ns = row.seen_real_ns;
@@ -190,6 +191,10 @@ judge(struct status_snapshot *s)
 	}
 	if (s->destination_count == 0)
 		s->state = AGENT_LOCAL;
+	if (s->upkeep.problem[0] != '\0') {
+		s->state = AGENT_DEGRADED;
+		snprintf(s->reason, sizeof s->reason, "%s", s->upkeep.problem);
+	}
 	if (s->store.volatile_ || s->work.paused) {
 		s->state = AGENT_DEGRADED;
 		snprintf(
@@ -231,6 +236,7 @@ take_snapshot(void *ctx, struct store *st, struct processor *processor)
 	if ((e = add_webhook(p, st, s)) != E_OK)
 		return e;
 	receiver_stats(p->receiver, &s->receiver);
+	s->upkeep = p->upkept;
 	s->jobs_db.behind = p->projected.behind;
 	snprintf(s->jobs_db.problem, sizeof s->jobs_db.problem, "%s", p->projected.problem);
 	journal_counts(p->journal, &jobs);

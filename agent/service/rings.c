@@ -10,6 +10,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/service/pipeline.h"
+#include "agent/supervisor/memory.h"
 #include "schema/fault.h"
 
 struct salvaging {
@@ -180,7 +181,8 @@ rings_has(const struct pipeline *p, const uint8_t id[FRAME_PROBE_ID_BYTES])
 /*
  * Probes without a ring and without a connection: nobody will finish their open
  * spans.  One of this boot is given time, it may only be between two
- * connections; one that never said hello (a stock client, pid 0) has no ring at
+ * connections, and all that it wants while its process lives: somebody may have
+ * removed its ring; one that never said hello (a stock client, pid 0) has no ring at
  * all and may come back whenever it likes.
  */
 static void
@@ -198,7 +200,9 @@ close_orphans(struct pipeline *p)
 		uint64_t age = now > row.seen_real_ns ? now - row.seen_real_ns : 0;
 
 		if (row.closed || row.pid == 0 || receiver_has_probe(p->receiver, row.probe_id) ||
-		    rings_has(p, row.probe_id) || (same_boot && age < 60 * NS_PER_S))
+		    rings_has(p, row.probe_id) ||
+		    (same_boot &&
+			(age < 60 * NS_PER_S || process_lives((pid_t)row.pid, row.start_ticks))))
 			continue;
 		if (pipeline_begin(p) != E_OK)
 			return;

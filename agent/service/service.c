@@ -5,8 +5,8 @@
  */
 #include "agent/service/service.h"
 
-#include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +38,7 @@ struct service {
 	struct memory_watch watch;
 	struct metrics *metrics; /* NULL: nobody is sent any */
 	bool pipeline_started, ready;
+	pthread_t main;
 };
 
 /* What others than the pipeline know. */
@@ -109,6 +110,19 @@ view_retry_now(void *agent)
 	pipeline_wake(&s->pipeline);
 }
 
+/* Pipeline's thread: the main one waits for signals, and hears of it by one. */
+static void
+tell_missing(void *ctx)
+{
+	(void)pthread_kill(((struct service *)ctx)->main, SIGUSR1);
+}
+
+static struct upkeep_hands
+hands_of(struct service *s)
+{
+	return (struct upkeep_hands){ s->o, &s->pipeline, &s->data_lock, &s->run_lock };
+}
+
 static enum err
 prepare(struct service *s, struct service_holder *holder)
 {
@@ -120,14 +134,10 @@ prepare(struct service *s, struct service_holder *holder)
 		log_error("data_dir_refused path=%s error=\"%s\"", o->data_dir, err_text(e));
 		return e;
 	}
-	if ((e = dir_prepare(o->run_dir)) != E_OK) {
+	if ((e = upkeep_run_dir(o)) != E_OK) {
 		log_error("run_dir_refused path=%s error=\"%s\"", o->run_dir, err_text(e));
 		return e;
 	}
-	/* Probes refuse a directory that others may read; those who may send must get through it.
-	 */
-	if (chmod(o->run_dir, o->allow_uid_count > 0 ? 0711 : 0700) != 0 && errno != EPERM)
-		log_warn("run_dir_mode path=%s errno=%d", o->run_dir, errno);
 	e = lock_directory(o->data_dir, o->run_dir, LOCK_WAIT_MS, holder, &s->data_lock);
 	if (e != E_OK && e != E_BUSY)
 		log_error("data_dir_not_locked path=%s error=\"%s\"", o->data_dir, err_text(e));
@@ -254,6 +264,8 @@ open_rooms(struct service *s)
 
 	p->told_gone = o->gone;
 	p->told_ctx = o->ctx;
+	p->missing = tell_missing;
+	p->missing_ctx = s;
 	p->run_dir = o->run_dir;
 	p->data_dir = o->data_dir;
 	p->end_age_s = o->limits.cap_age_s;
@@ -370,6 +382,11 @@ wait_for_end(struct service *s, const sigset_t *set)
 		}
 		if (sig == SIGHUP && s->o->reload != NULL)
 			s->o->reload(s->o->ctx);
+		if (sig == SIGUSR1) {
+			struct upkeep_hands h = hands_of(s);
+
+			upkeep_mend(&h);
+		}
 		if (s->o->autostarted && pipeline_quiet_ns(&s->pipeline) >= linger) {
 			log_info("stopping reason=no_probe");
 			return;
@@ -399,10 +416,12 @@ service_run(const struct service_options *o, struct service_holder *holder)
 		return E_NOMEM;
 	s->o = o;
 	s->data_lock = s->run_lock = -1;
+	s->main = pthread_self();
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1); /* our own: a file is missing */
 	signal(SIGPIPE, SIG_IGN); /* a peer that has gone is an error code, not a signal */
 	/* Before any thread exists, so that all inherit it; for good, so that a second signal
 	 * while we drain does not end the process behind an orderly stop. */
@@ -416,7 +435,12 @@ service_run(const struct service_options *o, struct service_holder *holder)
 	if (e == E_OK && o->ready != NULL)
 		e = o->ready(o->ctx, &view);
 	if (e == E_OK) {
-		s->ready = true;
+		struct upkeep_hands h = hands_of(s);
+
+		s->ready = true; /* also when the next fails: what serves others is stopped */
+		e = upkeep_begin(&h);
+	}
+	if (e == E_OK) {
 		log_info("ready run_dir=%s data_dir=%s start_ms=%llu", o->run_dir, o->data_dir,
 		    (unsigned long long)((clock_mono_ns() - began) / NS_PER_MS));
 		wait_for_end(s, &set);

@@ -47,6 +47,8 @@ struct service_options {
 	bool (*enough)(void *ctx);
 	/* A probe has ended for good and its jobs with it. Pipeline's thread, must not wait. */
 	void (*gone)(void *ctx);
+	/* What serves others has lost its socket: make it anew. */
+	enum err (*listen_again)(void *ctx);
 	/* SIGHUP; the service itself only reopens nothing: log and such are the caller's. */
 	void (*reload)(void *ctx);
 };

@@ -66,7 +66,7 @@ thin_out(const char *dir)
 	} while (n >= KEEP_MAX);
 }
 
-static enum err
+enum err
 move_aside(const char *dir, char aside[512])
 {
 	char from[PATH_ROOM], to[PATH_ROOM + 8], stamp[32];

@@ -185,6 +185,7 @@ enum err sqlite_count_received(struct store *st, enum signal s, uint64_t spans);
 enum err sqlite_count_dropped(struct store *st, enum signal s, enum drop_reason r, uint64_t spans);
 enum err sqlite_count_sampled_out(struct store *st, enum signal s, uint64_t spans);
 enum err sqlite_maintain(struct store *st, uint64_t now_real_ns, bool idle);
+enum err sqlite_mend(struct store *st, bool *mended);
 enum err sqlite_stats(struct store *st, struct store_stats *out);
 enum err sqlite_rejected(struct store *st, store_rejected_fn fn, void *ctx);
 enum err sqlite_destination_stats(
@@ -226,6 +227,8 @@ void ballast_restore(struct sqlite_store *s);
 
 /* ---- quarantine.c, copy.c, store_sqlite.c ----------------------------- */
 
+/* The file and its log get another name; at most two of those are kept. */
+MUST_CHECK enum err move_aside(const char *dir, char aside[512]);
 /* Close, move the file aside, salvage into a new one, open that. */
 MUST_CHECK enum err quarantine(struct sqlite_store *s, struct store_open_report *report);
 struct copy_result {

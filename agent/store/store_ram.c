@@ -393,6 +393,14 @@ ram_meta_get(struct store *st, const char *key, void *value, size_t cap, size_t 
 	return E_OK;
 }
 
+static enum err
+ram_mend(struct store *st, bool *mended)
+{
+	(void)st;
+	*mended = false;
+	return E_OK;
+}
+
 /* There is no second copy of a row, and none of the counters, that could differ. */
 static enum err
 ram_check(struct store *st, struct store_check *c, uint64_t until_mono_ns)
@@ -445,6 +453,7 @@ static const struct store_ops ram_ops = {
 	.count_dropped = ram_count_dropped,
 	.count_sampled_out = ram_count_sampled_out,
 	.maintain = ram_maintain,
+	.mend = ram_mend,
 	.stats = ram_stats,
 	.rejected = ram_rejected,
 	.destination_stats = ram_destination_stats,

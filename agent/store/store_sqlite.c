@@ -192,6 +192,7 @@ const struct store_ops sqlite_ops = {
 	.count_dropped = sqlite_count_dropped,
 	.count_sampled_out = sqlite_count_sampled_out,
 	.maintain = sqlite_maintain,
+	.mend = sqlite_mend,
 	.stats = sqlite_stats,
 	.rejected = sqlite_rejected,
 	.destination_stats = sqlite_destination_stats,

@@ -9,11 +9,13 @@
 #include "probe/core/probe.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "probe/core/ident.h"
@@ -185,6 +187,23 @@ off:
 	return -1;
 }
 
+/* The run directory may have been removed, and another made in its place. */
+static void
+renew_dir(char *reason, size_t cap)
+{
+	char path[RUNDIR_PATH_BYTES];
+	struct stat st;
+	int fd;
+
+	if (fstat(probe.dir_fd, &st) != 0 || st.st_nlink > 0)
+		return;
+	fd = rundir_open(probe.run_dir, path, reason, cap);
+	if (fd < 0)
+		return;
+	(void)dup3(fd, probe.dir_fd, O_CLOEXEC);
+	close(fd);
+}
+
 /* The first record in a forked child. */
 static void
 start_child(void)
@@ -192,6 +211,7 @@ start_child(void)
 	struct ring_plan plan = { 0 };
 	char reason[200] = "";
 
+	renew_dir(reason, sizeof reason);
 	carry_strings(&plan);
 	plan.arena_bytes = (plan.arena_used + CHILD_ARENA_SPARE + 4095) & ~UINT64_C(4095);
 	plan.file_bytes = CHILD_BYTES;

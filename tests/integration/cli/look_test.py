@@ -208,7 +208,7 @@ class Looks(unittest.TestCase):
     def test_doctor_walks_all_stations(self) -> None:
         report = json.loads(self.agent.cli("doctor", "--json").stdout)
         self.assertEqual([s["station"] for s in report["stations"] if s["station"] != "clock"],
-                         ["node", "run dir", "agent", "extension", "probe", "hooks", "ComfyUI", "buffer", "datadog", "limit"])
+                         ["node", "run dir", "agent", "extension", "probe", "ring", "hooks", "ComfyUI", "buffer", "datadog", "limit"])
         hooks, = (s for s in report["stations"] if s["station"] == "hooks")
         self.assertEqual((hooks["finding"], hooks["text"]),
                          ("note", "2 functions watched, 2 not found in this ComfyUI: comfy.sd:load, a.b:\033[2Jc"))

@@ -188,6 +188,98 @@ TEST(a_flipped_blob_is_found_while_the_store_works)
 	wipe();
 }
 
+static struct store *
+open_store(void)
+{
+	struct store_open_report report;
+	struct store *st = NULL;
+
+	CHECK_EQ(store_sqlite_open(dir, NULL, &st, &report), E_OK);
+	return st;
+}
+
+/* More than the cache and the heap that SQLite may have, so that the copy does not fit there. */
+TEST(a_removed_file_is_written_anew_with_all_that_it_held)
+{
+	struct store *st;
+	bool mended = true;
+
+	make(1000);
+	st = open_store();
+	CHECK_EQ(st->ops->mend(st, &mended), E_OK);
+	CHECK(!mended);
+	struct probe_row p = probe(st);
+	CHECK_EQ(put(st, &p, p.end, 40000), E_OK); /* in the log alone */
+	CHECK_EQ(unlink(file), 0);
+	CHECK_EQ(st->ops->mend(st, &mended), E_OK);
+	CHECK(mended);
+	CHECK_EQ(put(st, &p, p.end, 40000), E_OK); /* it works on */
+	CHECK_EQ(st->ops->mend(st, &mended), E_OK);
+	CHECK(!mended);
+	st->ops->close(st);
+	expect(1002, false);
+}
+
+TEST(what_was_put_in_the_files_place_goes_aside)
+{
+	char other[128], command[300];
+	struct store *st;
+	bool mended;
+
+	make(20);
+	st = open_store();
+	snprintf(command, sizeof command,
+	    "cd %s && echo not ours > x && chmod 600 x && mv x " STORE_FILE_NAME, dir);
+	CHECK_EQ(system(command), 0);
+	CHECK_EQ(st->ops->mend(st, &mended), E_OK);
+	CHECK(mended);
+	st->ops->close(st);
+	snprintf(other, sizeof other, "grep -q 'not ours' %s/" STORE_FILE_NAME ".corrupt-*", dir);
+	CHECK_EQ(system(other), 0);
+	expect(20, false);
+}
+
+TEST(a_removed_directory_is_made_anew)
+{
+	char command[128];
+	struct store *st;
+	struct stat made;
+	bool mended;
+
+	make(20);
+	st = open_store();
+	snprintf(command, sizeof command, "rm -rf %s", dir);
+	CHECK_EQ(system(command), 0);
+	CHECK_EQ(st->ops->mend(st, &mended), E_OK);
+	CHECK(mended);
+	CHECK_EQ(stat(dir, &made), 0);
+	CHECK_EQ(made.st_mode & 0777, 0700);
+	CHECK_EQ(stat(file, &made), 0);
+	CHECK_EQ(made.st_mode & 0777, 0600);
+	st->ops->close(st);
+	expect(20, false);
+}
+
+TEST(a_file_that_cannot_be_written_anew_is_used_as_it_is)
+{
+	struct store *st;
+	bool mended;
+
+	make(20);
+	st = open_store();
+	struct probe_row p = probe(st);
+	CHECK_EQ(unlink(file), 0);
+	CHECK_EQ(mkdir(file, 0700), 0); /* in the way, and no file */
+	CHECK(st->ops->mend(st, &mended) != E_OK);
+	CHECK(!mended);
+	CHECK_EQ(put(st, &p, p.end, 40000), E_OK);
+	CHECK_EQ(rmdir(file), 0);
+	CHECK_EQ(st->ops->mend(st, &mended), E_OK);
+	CHECK(mended);
+	st->ops->close(st);
+	expect(21, false);
+}
+
 TEST(an_empty_file_is_begun_anew)
 {
 	struct store_open_report report;
@@ -368,6 +460,10 @@ main(void)
 	RUN(a_garbage_first_page_loses_no_row);
 	RUN(a_flipped_blob_costs_its_row_alone);
 	RUN(a_flipped_blob_is_found_while_the_store_works);
+	RUN(a_removed_file_is_written_anew_with_all_that_it_held);
+	RUN(what_was_put_in_the_files_place_goes_aside);
+	RUN(a_removed_directory_is_made_anew);
+	RUN(a_file_that_cannot_be_written_anew_is_used_as_it_is);
 	RUN(an_empty_file_is_begun_anew);
 	RUN(a_newer_or_foreign_file_is_refused_unharmed);
 	RUN(a_symlink_or_an_open_mode_is_refused);
