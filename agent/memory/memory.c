@@ -311,7 +311,8 @@ memory_peak(void *ctx, uint64_t pid, uint64_t start_ticks, uint64_t from_ns, uin
 		out->rss_bytes = (uint64_t)kib * 1024;
 		any = true;
 	}
-	if (s != NULL)
+	/* Which devices it means is known when the sampler has looked at it. */
+	if (s != NULL && s->state != PLACE_NEW)
 		any |= gpu_peaks(m, s, (int64_t)from_ns, (int64_t)to_ns, out);
 	pthread_mutex_unlock(&m->lock);
 	return any;
