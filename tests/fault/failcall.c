@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,6 +45,9 @@ static char name[32], log_path[256];
 static unsigned long first, times = 1;
 static int error = EIO;
 static uintptr_t text_from, text_to; /* of the program itself; 0: everybody counts */
+static struct {
+	uintptr_t from, to;
+} spared[2];                         /* code that always gets memory */
 static _Atomic unsigned long *calls; /* of the program and its forks together */
 static atomic_bool ready;
 
@@ -61,6 +65,35 @@ program_text(struct dl_phdr_info *info, size_t size, void *arg)
 		text_to = text_from + p->p_memsz;
 	}
 	return 1; /* the first is the program */
+}
+
+static int
+spare(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	int at = info->dlpi_addr == getauxval(AT_BASE) ? 0 : 1;
+
+	(void)size;
+	(void)arg;
+	if (at == 1 && strstr(info->dlpi_name, "/libnng.so") == NULL)
+		return 0;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		if (p->p_type != PT_LOAD || (p->p_flags & PF_X) == 0)
+			continue;
+		spared[at].from = info->dlpi_addr + p->p_vaddr;
+		spared[at].to = spared[at].from + p->p_memsz;
+	}
+	return 0;
+}
+
+static bool
+is_spared(uintptr_t from)
+{
+	for (int i = 0; i < 2; i++)
+		if (from >= spared[i].from && from < spared[i].to)
+			return true;
+	return false;
 }
 
 static unsigned long
@@ -92,6 +125,8 @@ read_environment(int argc, char **argv)
 		return;
 	if (number("FAIL_SELF", 0) != 0)
 		dl_iterate_phdr(program_text, NULL);
+	if (strcmp(name, "malloc") == 0)
+		dl_iterate_phdr(spare, NULL);
 	atomic_store(&ready, true);
 }
 
@@ -119,7 +154,7 @@ fails(const char *call, const void *caller)
 	unsigned long n;
 
 	if (!atomic_load_explicit(&ready, memory_order_acquire) || strcmp(call, name) != 0 ||
-	    (text_to != 0 && (from < text_from || from >= text_to)))
+	    (text_to != 0 && (from < text_from || from >= text_to)) || is_spared(from))
 		return false;
 	n = atomic_fetch_add(calls, 1) + 1;
 	if (n < first || n >= first + times)
