@@ -1,8 +1,9 @@
 /*
  * comfy_body.c - see comfy_body.h.
  *
- * What may be a secret: everything that ComfyUI itself calls sensitive, and any
- * text, however deep, whose name says that it is a key, a token or a password.
+ * What is a secret: what ComfyUI itself calls sensitive, which is always left
+ * out, and any text, however deep, whose name says that it is a key, a token or a
+ * password.
  */
 #include "probe/python/comfy_body.h"
 
@@ -11,6 +12,7 @@
 
 #include "probe/core/bodies.h"
 #include "probe/python/comfy_job.h"
+#include "probe/python/comfy_sensitive.h"
 #include "probe/python/identity.h"
 
 #define DEPTH_MAX 64
@@ -106,37 +108,6 @@ scan(struct scan *s, PyObject *o, bool named_secret, int depth)
 	}
 }
 
-/* Is there anything under one of the names that ComfyUI calls sensitive? */
-static bool
-has_sensitive(PyObject *extra_data)
-{
-	PyObject *execution = PyDict_GetItemString(PyImport_GetModuleDict(), "execution");
-	PyObject *names = execution != NULL
-			      ? PyObject_GetAttrString(execution, "SENSITIVE_EXTRA_DATA_KEYS")
-			      : NULL;
-	PyObject *list = names != NULL ? PySequence_Fast(names, "") : NULL;
-	bool found = false;
-	PyErr_Clear();
-	for (Py_ssize_t i = 0; list != NULL && i < PySequence_Fast_GET_SIZE(list); i++) {
-		PyObject *v = comfy_item(extra_data, PySequence_Fast_GET_ITEM(list, i));
-		found = found || (v != NULL && v != Py_None);
-	}
-	Py_XDECREF(list);
-	Py_XDECREF(names);
-	return found;
-}
-
-static bool
-has_any(PyObject *dict)
-{
-	PyObject *key, *value;
-	Py_ssize_t at = 0;
-	while (dict != NULL && PyDict_Check(dict) && PyDict_Next(dict, &at, &key, &value))
-		if (value != Py_None)
-			return true;
-	return false;
-}
-
 /* ---- one job ------------------------------------------------------------ */
 
 /* What POST /prompt takes. The place in the queue is not in it: others may wait there by then. */
@@ -211,18 +182,24 @@ body_keep(PyObject *item)
 	PyErr_Clear();
 	workflow_of(prompt, NULL, &w);
 	text.workflow = w.hash;
+	PyObject *rest = sensitive_left_out(extra_data);
+	struct body *b = NULL;
 	scan(&s, prompt, false, 0);
-	scan(&s, extra_data, false, 0);
-	text.secret = s.secret || has_sensitive(extra_data) || has_any(sensitive);
-	if (text.secret)
-		return write_body(&text);
-	if (s.refused) {
+	if (rest != NULL)
+		scan(&s, rest, false, 0);
+	text.secret = s.secret || sensitive_is_needed(prompt, extra_data, sensitive);
+	if (text.secret) {
+		b = write_body(&text);
+	} else if (s.refused) {
 		body_counts.too_large++;
-		return NULL;
+	} else {
+		PyObject *request =
+		    rest != NULL ? request_of(prompt_id, prompt, rest, outputs) : NULL;
+		b = encode_and_write(&text, request);
+		Py_XDECREF(request);
 	}
-	PyObject *request = request_of(prompt_id, prompt, extra_data, outputs);
-	struct body *b = encode_and_write(&text, request);
-	Py_XDECREF(request);
+	PyErr_Clear();
+	Py_XDECREF(rest);
 	return b;
 }
 

@@ -4,7 +4,7 @@
  * COMFYMON_RESUBMIT=1; else every call does nothing.
  *
  * GIL held by who calls; it is let go around system calls.  No secret is
- * written: a job that has one is written down as such, without its prompt.
+ * written: a job that needs one is written down as such, without its prompt.
  */
 #pragma once
 

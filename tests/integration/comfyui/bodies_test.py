@@ -19,6 +19,7 @@ from comfyhost import HERE, PROFILES, Host, wait_for, workflow  # noqa: E402
 ON = {"COMFYMON_RESUBMIT": "1", "COMFYMON_LIFE": "1-1-00c0ffee"}
 WAIT = "comfyui.queue.wait"
 CANARY = "xyzzy-canary-0123456789"
+SIGNED = str(HERE / "nodes" / "signed")
 
 
 def folder(comfy: Host) -> Path:
@@ -106,12 +107,18 @@ class Bodies(unittest.TestCase):
             made["1"]["inputs"].update(inputs)
             return made
 
-        secret = [(graph(), {"api_key_comfy_org": CANARY}), (graph(), {"auth_token_comfy_org": CANARY}),
-                  (graph(api_key=CANARY), {}), (graph(options=[{"Access-Token": CANARY}]), {}),
+        token, key = {"auth_token_comfy_org": CANARY}, {"api_key_comfy_org": CANARY}
+
+        def also(class_type: str) -> Dict[str, Any]:
+            return {**graph(), "9": {"class_type": class_type, "inputs": {}}}
+
+        secret = [(also("SignedToken"), token), (also("SignedKey"), {**token, **key}), (graph(api_key=CANARY), {}), (graph(options=[{"Access-Token": CANARY}]), {}),
                   (graph(), {"extra_pnginfo": {"workflow": {"nodes": [{"widgets_values": {"Password": CANARY}}]}}})]
-        plain = [(graph(max_tokens=5, text="my password is long"), {}), (graph(secret=7, api_key=""), {"api_key_comfy_org": None})]
+        # Who is signed in sends a token with every prompt.
+        plain = [(graph(max_tokens=5, text="my password is long"), {}), (graph(secret=7, api_key=""), {"api_key_comfy_org": None}),
+                 (graph(), {**token, **key}), (also("SignedKey"), token), (also("SignedToken"), {**key, "auth_token_comfy_org": ""})]
         for profile in ("p2024a", "p0364", "p0368", "p038"):
-            with self.subTest(profile=profile), Host(profile=profile, env=ON) as comfy:
+            with self.subTest(profile=profile), Host(profile=profile, env=ON, node_dirs=[SIGNED]) as comfy:
                 block(comfy)
                 for prompt, extra in secret + plain:
                     comfy.submit(prompt, extra_data=dict(extra))
@@ -121,6 +128,13 @@ class Bodies(unittest.TestCase):
                 for path in files(comfy):
                     self.assertNotIn(CANARY.encode(), path.read_bytes())
                 self.assertNotIn(CANARY.encode(), comfy.raw())
+
+    def test_where_it_cannot_be_known_a_secret_is_needed(self) -> None:
+        with Host(env=ON, node_dirs=[SIGNED]) as comfy:
+            block(comfy)
+            comfy.submit({**workflow("tiny"), "9": {"class_type": "Unknown", "inputs": {}}},
+                         extra_data={"auth_token_comfy_org": CANARY})
+            self.assertEqual([read(path)[0]["secret"] for path in files(comfy)], ["1"])
 
     def test_what_is_too_large_is_left(self) -> None:
         with Host(env=ON) as comfy:

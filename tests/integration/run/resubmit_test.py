@@ -11,7 +11,7 @@ import sys
 import time
 import unittest
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from comfy_test import Guarded, job  # noqa: E402
@@ -19,6 +19,7 @@ from client import ComfyError, ComfyUI, workflow  # noqa: E402
 from support.harness import binary, wait_until  # noqa: E402
 
 NODE = str(Path(os.environ.get("COMFYMON_BUILD", "build/release")) / "node" / "comfymon")
+SIGNED = str(Path(__file__).resolve().parents[1] / "comfyui" / "nodes" / "signed")
 CANARY = "xyzzy-canary-0123456789"
 
 
@@ -29,8 +30,8 @@ class Resubmit(Guarded):
         super().setUp()
         self.env["COMFYMON_RESUBMIT"] = "1"
 
-    def start(self, **more: Any) -> ComfyUI:
-        return self.host(node_dirs=[NODE], **more)
+    def start(self, more_nodes: Sequence[str] = (), **more: Any) -> ComfyUI:
+        return self.host(node_dirs=[NODE, *more_nodes], **more)
 
     def child(self, host: ComfyUI) -> int:
         """The ComfyUI that answers now."""
@@ -136,10 +137,12 @@ class Resubmit(Guarded):
         self.assertEqual(self.bodies(), [])
 
     def test_who_needs_a_secret_is_lost_and_it_is_nowhere(self) -> None:
-        host = self.start()
+        """Who is signed in sends a token with every prompt: a job that no node of needs it is none of them."""
+        host = self.start(more_nodes=[SIGNED])
         self.block(host)
-        secret = host.submit(workflow("tiny"), extra_data={"api_key_comfy_org": CANARY})
-        plain = host.submit(workflow("tiny"))
+        token = {"api_key_comfy_org": CANARY, "auth_token_comfy_org": CANARY}
+        secret = host.submit({**workflow("tiny"), "9": {"class_type": "SignedKey", "inputs": {}}}, extra_data=token)
+        plain = host.submit(workflow("tiny"), extra_data=token)
         self.kill(host)
         self.wait_final([secret, plain])
         self.assertEqual((self.states(secret), self.reasons(secret)), (["lost"], ["needs_secret"]))
