@@ -26,7 +26,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "standin")]
-from client import ComfyUI  # noqa: E402
+from client import PINNED, ComfyUI  # noqa: E402
 from comfy_test import JOBS, NODE, NODES, chain  # noqa: E402
 from support.fake_datadog import FakeDatadog  # noqa: E402
 from support.harness import ITS_OWN_MEMORY, Agent, binary, sanitizer, wait_until  # noqa: E402
@@ -62,7 +62,7 @@ def one_life(number: int, seed: int, agent: Agent) -> Life:
            "COMFYMON_RUN_DRAIN": "0s"}
     parent = [str(binary()), "run", "--no-agent", "--restart", "never", "--memory-limit", "160M", "--set",
               "run.memory_soft_limit=none", "--"]
-    host = ComfyUI(kind="standin", profile=chance.choice(("p0364", "p0368", "p0100")),
+    host = ComfyUI(kind=PINNED, profile=chance.choice(("p0364", "p0368", "p0100")),
                    node_dirs=[str(NODE), str(HERE / "witness")], env=env, base=base, wrapper=parent)
     names: Dict[str, str] = {}
     try:

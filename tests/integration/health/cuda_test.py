@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS / "standin"), str(Path(__file__).resolve().parent)]
-from client import ComfyError, ComfyUI, workflow  # noqa: E402
+from client import PINNED, ComfyError, ComfyUI, workflow  # noqa: E402
 from health_test import NODE, Health  # noqa: E402
 from support.harness import binary, wait_until  # noqa: E402
 
@@ -51,7 +51,7 @@ class Device(Health):
     def supervised(self, profile: str) -> ComfyUI:
         base = self.base / ("comfy-" + profile)
         base.mkdir()
-        host = ComfyUI(kind="standin", env={**self.env, "COMFYMON_RUN_DRAIN": "1s", "COMFYMON_GRACE": "3s"}, base=str(base),
+        host = ComfyUI(kind=PINNED, env={**self.env, "COMFYMON_RUN_DRAIN": "1s", "COMFYMON_GRACE": "3s"}, base=str(base),
                        profile=profile, node_dirs=[NODE], wrapper=[str(binary()), "run", "--"])
         self.addCleanup(host.close)
         self.addCleanup(host.stop, signal.SIGTERM)

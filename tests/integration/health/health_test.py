@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS / "standin")]
-from client import ComfyUI, free_port, workflow  # noqa: E402
+from client import PINNED, ComfyUI, free_port, workflow  # noqa: E402
 from support.harness import binary, passed_env, wait_until  # noqa: E402
 
 NODE = str(Path(os.environ.get("COMFYMON_BUILD", "build/release")) / "node" / "comfymon")
@@ -44,7 +44,7 @@ class Health(unittest.TestCase):
         self.agent = None
 
     def comfy(self, **more: Any) -> ComfyUI:
-        host = ComfyUI(kind="standin", env=self.env, node_dirs=[NODE], **more)
+        host = ComfyUI(kind=PINNED, env=self.env, node_dirs=[NODE], **more)
         self.addCleanup(host.close)
         host.start()
         return host
@@ -131,7 +131,7 @@ class Seen(Health):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout",
                         key, "-out", certificate], check=True, capture_output=True, timeout=30)
         self.start_agent()
-        comfy = ComfyUI(kind="standin", env=self.env, node_dirs=[NODE],
+        comfy = ComfyUI(kind=PINNED, env=self.env, node_dirs=[NODE],
                         arguments=["--tls-keyfile", key, "--tls-certfile", certificate])
         self.addCleanup(comfy.close)
         comfy.prepare()
@@ -212,7 +212,7 @@ class Seen(Health):
 class Supervised(Health):
     def test_a_zombie_begins_anew(self) -> None:
         (self.base / "comfy").mkdir()
-        host = ComfyUI(kind="standin", env={**self.env, "COMFYMON_RUN_DRAIN": "1s", "COMFYMON_GRACE": "3s"},
+        host = ComfyUI(kind=PINNED, env={**self.env, "COMFYMON_RUN_DRAIN": "1s", "COMFYMON_GRACE": "3s"},
                        base=str(self.base / "comfy"), node_dirs=[NODE], wrapper=[str(binary()), "run", "--"])
         self.addCleanup(host.close)
         self.addCleanup(host.stop, signal.SIGTERM)

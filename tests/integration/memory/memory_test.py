@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS / "standin"), str(TESTS / "integration" / "cli")]
-from client import ComfyUI, workflow  # noqa: E402
+from client import PINNED, ComfyUI, workflow  # noqa: E402
 from look_test import on_terminal, plain  # noqa: E402
 from support.harness import ROOT, Agent, wait_until  # noqa: E402
 from support.json_schema import problems  # noqa: E402
@@ -34,7 +34,7 @@ class Memory(unittest.TestCase):
         return agent
 
     def comfy(self, agent: Agent, **env: str) -> ComfyUI:
-        host = ComfyUI(kind="standin", env={**agent.env, **env}, node_dirs=[str(BUILD / "node" / "comfymon")])
+        host = ComfyUI(kind=PINNED, env={**agent.env, **env}, node_dirs=[str(BUILD / "node" / "comfymon")])
         self.addCleanup(host.close)
         host.start()
         return host

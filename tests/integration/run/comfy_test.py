@@ -23,7 +23,7 @@ from typing import Any, Dict, List, Sequence
 TESTS = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TESTS))
 sys.path.insert(0, str(TESTS / "standin"))
-from client import ComfyError, ComfyUI  # noqa: E402
+from client import PINNED, REST_MB, ComfyError, ComfyUI  # noqa: E402
 from support.harness import ITS_OWN_MEMORY, ROOT as REPOSITORY, binary, sanitizer, wait_until  # noqa: E402
 
 NODE = Path(os.environ.get("COMFYMON_BUILD") or REPOSITORY / "build/release") / "node" / "comfymon"
@@ -52,7 +52,7 @@ class Guarded(unittest.TestCase):
     def host(self, *options: str, before: Sequence[str] = (), **more: Any) -> ComfyUI:
         """Started; its `pid` is the parent's."""
         (self.base / "comfy").mkdir(exist_ok=True)
-        host = ComfyUI(kind="standin", env=self.env, base=str(self.base / "comfy"),
+        host = ComfyUI(kind=PINNED, env=self.env, base=str(self.base / "comfy"),
                        wrapper=[*before, str(binary()), "run", *self.options, *options, "--"], **more)
         self.addCleanup(self.end, host)
         host.start()
@@ -131,13 +131,14 @@ def resident_mb(pid: int) -> int:
 
 @unittest.skipIf(sanitizer() == "thread", ITS_OWN_MEMORY)
 class SoftLimit(Guarded):
-    options = ("--no-agent", "--memory-limit", "1G", "--set", "run.memory_soft_limit=250M")
+    options = ("--no-agent", "--memory-limit", f"{REST_MB + 1000}M",
+               "--set", f"run.memory_soft_limit={REST_MB + 250}M")
 
     def test_memory_that_can_be_freed_is_asked_back_and_nobody_is_restarted(self) -> None:
         host = self.host()
-        host.run(allocate(300, keep=False))
-        self.assertGreater(resident_mb(host.pid), 300)
-        wait_until(lambda: resident_mb(host.pid) < 250, 10, "the memory to be given back")
+        host.run(allocate(REST_MB // 2 + 300, keep=False))
+        self.assertGreater(resident_mb(host.pid), REST_MB // 2 + 300)
+        wait_until(lambda: resident_mb(host.pid) < REST_MB + 250, 10, "the memory to be given back")
         wait_until(lambda: "soft_limit_freed" in host.log(), 5, "the word of it")
         time.sleep(7)   # longer than it looks at what that has brought
         self.assertEqual(self.exits(), [])
@@ -145,7 +146,7 @@ class SoftLimit(Guarded):
 
     def test_who_holds_on_to_it_is_restarted_between_two_jobs(self) -> None:
         host = self.host()
-        host.run(allocate(300, keep=True))
+        host.run(allocate(REST_MB // 2 + 300, keep=True))
         ended = host.submit(job("StandinSleep", value=1, seconds=8.0))
         end = self.wait_exit(timeout=40)
         self.assertEqual((end["verdict"], end["restarted"]), ("limit_soft", "1"))
@@ -158,7 +159,7 @@ class SoftLimit(Guarded):
 
     def test_a_busy_one_is_left_alone(self) -> None:
         host = self.host()
-        prompt = host.submit({**allocate(300, keep=False),
+        prompt = host.submit({**allocate(REST_MB // 2 + 300, keep=False),
                               "4": {"class_type": "StandinSleep", "inputs": {"value": ["2", 0], "seconds": 4.0}},
                               "5": {"class_type": "StandinOut", "inputs": {"value": ["4", 0]}}})
         host.wait(prompt)
@@ -168,7 +169,7 @@ class SoftLimit(Guarded):
 
     def test_with_restart_never_it_is_only_asked(self) -> None:
         host = self.host("--restart", "never")
-        host.run(allocate(300, keep=True))
+        host.run(allocate(REST_MB // 2 + 300, keep=True))
         wait_until(lambda: "soft_limit_freed" in host.log(), 15, "the freeing")
         time.sleep(10)
         self.assertEqual(self.exits(), [])
@@ -205,11 +206,11 @@ class Ends(Guarded):
         self.assertIn("no OOM counter rose", " ".join(death["evidence"]))
 
     def test_the_kernels_kill_in_its_cgroup_is(self) -> None:
-        host = self.host("--memory-limit", "300M")
+        host = self.host("--memory-limit", f"{REST_MB + 300}M")
         if not self.supervisor()["method"].startswith("cgroup"):
             self.skipTest("no memory cgroup can be made here: " + self.supervisor()["why"])
         life = self.supervisor()["life"]
-        provoke(host, allocate(600, keep=False))
+        provoke(host, allocate(REST_MB + 600, keep=False))
         end = self.wait_exit()
         self.assertEqual((end["verdict"], end["certainty"], end["life"]), ("oom_cgroup", "certain", life))
         wait_until(lambda: self.supervisor()["life"] != life, 20, "the next start")
@@ -220,9 +221,9 @@ class Ends(Guarded):
         if os.geteuid() != 0 or shutil.which("unshare") is None:
             self.skipTest("needs root and unshare to hide the cgroups")
         hide = "umount -l /sys/fs/cgroup/memory 2>/dev/null || umount -l /sys/fs/cgroup; exec \"$@\""
-        host = self.host("--memory-limit", "300M", before=("unshare", "--mount", "sh", "-c", hide, "sh"))
+        host = self.host("--memory-limit", f"{REST_MB + 300}M", before=("unshare", "--mount", "sh", "-c", hide, "sh"))
         self.assertEqual(self.supervisor()["method"], "watch")
-        provoke(host, allocate(600, keep=False))
+        provoke(host, allocate(REST_MB + 600, keep=False))
         end = self.wait_exit()
         self.assertEqual((end["verdict"], end["certainty"]), ("limit_watch", "certain"))
 

@@ -16,7 +16,7 @@ from typing import Any, Dict, List
 
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS / "standin")]
-from client import ComfyError, ComfyUI, workflow  # noqa: E402
+from client import PINNED, ComfyError, ComfyUI, workflow  # noqa: E402
 from support.content import is_unfinished  # noqa: E402
 from support.counters import identity_problems  # noqa: E402
 from support.fake_datadog import FakeDatadog  # noqa: E402
@@ -45,7 +45,7 @@ class ExitSpans(unittest.TestCase):
     def comfy(self, *wrapper: str) -> ComfyUI:
         if not NODE.is_dir():
             self.skipTest("the node folder is not built here")
-        host = ComfyUI(kind="standin", node_dirs=[str(NODE)], base=str(self.agent.dirs.base), wrapper=wrapper,
+        host = ComfyUI(kind=PINNED, node_dirs=[str(NODE)], base=str(self.agent.dirs.base), wrapper=wrapper,
                        env={**self.agent.env, "COMFYMON_AUTOSTART": "0"})
         self.addCleanup(host.close)
         self.addCleanup(host.stop, signal.SIGTERM)
