@@ -46,8 +46,10 @@ deliver_settle(struct pipeline *p)
 void
 deliver_done(struct pipeline *p)
 {
-	if (p->result_count > 0)
+	if (p->result_count > 0) {
+		p->room = true;
 		fault_leave("reply/record");
+	}
 	for (size_t i = 0; i < p->result_count; i++) {
 		struct export_result *r = &p->results[i];
 

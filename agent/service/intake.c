@@ -326,7 +326,11 @@ intake_store(struct pipeline *p)
 {
 	enum err e = E_OK;
 
-	for (p->stored_count = 0; p->stored_count < p->pending_count; p->stored_count++) {
+	p->stored_count = 0;
+	if (p->full && !p->room)
+		return E_OK;
+	p->room = false;
+	for (; p->stored_count < p->pending_count; p->stored_count++) {
 		struct pending *n = &p->pending[p->stored_count];
 
 		if ((e = pipeline_begin(p)) != E_OK)

@@ -338,6 +338,7 @@ maintain(struct pipeline *p, bool idle)
 
 	enum err e = p->store->ops->maintain(p->store, clock_real_ns(), idle);
 
+	p->room = true;
 	if (e != E_OK)
 		log_warn("maintain_failed error=\"%s\"", err_text(e));
 }

@@ -126,6 +126,7 @@ struct pipeline {
 	bool gone; /* a probe was closed: the processor hears of it when the backlog is empty */
 	uint64_t turn;
 	bool full;                /* intake is paused */
+	bool room;                /* something has left the store since it was found full */
 	uint64_t retry_mono_ns;   /* after a failure: not before; 0 none */
 	uint64_t step_mono_ns;    /* the processor wants a call then; 0 none */
 	uint64_t lease_mono_ns;   /* a delivery is due then; 0 none */

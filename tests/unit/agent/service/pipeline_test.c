@@ -213,7 +213,18 @@ exporter_status(struct exporter *e, size_t i, struct destination_status *out)
 static char dir[64];
 static uint8_t frame[FRAME_MAX_BYTES];
 static struct pipeline *p;
+static struct store_ops ops;
+static enum err (*real_raw_put)(struct store *, struct probe_row *, const uint8_t *, size_t,
+    const struct wire_batch *, bool, int64_t *);
+static _Atomic bool full;
 static struct destination_options destination = { .name = "here", .kind = DEST_FILE };
+
+static enum err
+raw_put(struct store *st, struct probe_row *row, const uint8_t *body, size_t bytes,
+    const struct wire_batch *b, bool hello, int64_t *id)
+{
+	return full ? E_FULL : real_raw_put(st, row, body, bytes, b, hello, id);
+}
 
 static bool
 begin(void)
@@ -236,6 +247,10 @@ begin(void)
 	p->run_dir = p->data_dir = dir;
 	if (store_sqlite_open(dir, &limits, &p->store, &report) != E_OK)
 		return false;
+	ops = *p->store->ops;
+	real_raw_put = ops.raw_put;
+	ops.raw_put = raw_put;
+	p->store->ops = &ops;
 	jo.store = p->store;
 	return journal_new(&jo, &p->journal) == E_OK && health_new(&ho, &p->health) == E_OK &&
 	       receiver_new(&r, pipeline_wake, p, &p->receiver) == E_OK &&
@@ -641,6 +656,35 @@ TEST(sleeps_when_nothing_happens)
 	end();
 }
 
+TEST(a_full_store_is_asked_again_now_and_then_and_keeps_nobody_from_stopping)
+{
+	struct wire_stored s = { .end = 0 };
+	uint64_t at = 0;
+
+	REQUIRE(begin());
+
+	int fd = connect_with_hello(12);
+
+	full = true;
+	CHECK(peer_frame(fd, frame, peer_batch(frame, 12, 0, 10, &at)));
+	usleep(300000);
+
+	uint64_t turns = status()->work.turns;
+
+	usleep(1500000);
+	CHECK(status()->work.paused);
+	CHECK(status()->work.turns - turns <= 8); /* one each second, and the questions */
+	full = false;
+	CHECK(peer_stored(fd, &s, 5000));
+	CHECK_EQ(s.end, at);
+	full = true;
+	CHECK(peer_frame(fd, frame, peer_batch(frame, 12, at, 10, &at)));
+	usleep(300000);
+	end(); /* returns */
+	full = false;
+	close(fd);
+}
+
 int
 main(void)
 {
@@ -659,6 +703,7 @@ main(void)
 	RUN(a_dead_ring_is_delivered_once_and_its_file_is_gone);
 	RUN(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline);
 	RUN(sleeps_when_nothing_happens);
+	RUN(a_full_store_is_asked_again_now_and_then_and_keeps_nobody_from_stopping);
 	snprintf(command, sizeof command, "rm -rf '%s'", dir);
 	return system(command) != 0 || t_done();
 }
