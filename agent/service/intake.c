@@ -70,15 +70,23 @@ pipeline_lost(
 {
 	for (int l = 0; l < (int)WIRE_LOSS_COUNT; l++)
 		if (row->losses[l] > before[l])
-			p->lost[l] += row->losses[l] - before[l];
+			p->learnt.lost[l] += row->losses[l] - before[l];
 }
 
 void
-pipeline_lost_end(struct pipeline *p, bool committed)
+pipeline_count(struct pipeline *p, bool committed)
 {
-	for (int l = 0; committed && l < (int)WIRE_LOSS_COUNT; l++)
-		p->work.lost[l] += p->lost[l];
-	memset(p->lost, 0, sizeof p->lost);
+	const struct learnt *l = &p->learnt;
+
+	if (committed) {
+		p->work.batches += l->batches;
+		p->work.repeats += l->repeats;
+		p->work.gaps += l->gaps;
+		p->work.malformed += l->malformed;
+		for (int i = 0; i < (int)WIRE_LOSS_COUNT; i++)
+			p->work.lost[i] += l->lost[i];
+	}
+	memset(&p->learnt, 0, sizeof p->learnt);
 }
 
 static size_t
@@ -194,7 +202,7 @@ feed(struct pipeline *p, struct raw_row *raw, bool *fed)
 static enum err
 repeated(struct pipeline *p, struct pending *n, const struct wire_batch *b, struct probe_row *row)
 {
-	p->work.repeats++;
+	p->learnt.repeats++;
 	reply_with(n, row, STORED_OK);
 	if (!fault_breaks("no-repeats"))
 		return E_OK;
@@ -217,7 +225,7 @@ refuse(struct pipeline *p, struct pending *n, const struct wire_batch *b, uint64
 {
 	enum err e = p->store->ops->count_received(p->store, SIGNAL_TRACE, spans);
 
-	p->work.malformed++;
+	p->learnt.malformed++;
 	n->reply = true;
 	n->stored.status = STORED_MALFORMED;
 	n->stored.end = b->end;
@@ -247,7 +255,7 @@ store_batch(struct pipeline *p, struct pending *n)
 	if (e == E_EXISTS)
 		return repeated(p, n, &b, row);
 	if (e == E_GAP) {
-		p->work.gaps++;
+		p->learnt.gaps++;
 		reply_with(n, row, STORED_WANTED);
 		return E_OK;
 	}
@@ -258,7 +266,7 @@ store_batch(struct pipeline *p, struct pending *n)
 		return e;
 	row->end = b.end;
 	pipeline_lost(p, lost, row);
-	p->work.batches++;
+	p->learnt.batches++;
 	reply_with(n, row, STORED_OK);
 	if (wait)
 		return E_OK; /* it queues behind the rows that wait */

@@ -115,7 +115,7 @@ commit(struct pipeline *p)
 	if (e != E_OK)
 		return e;
 	p->transaction = false;
-	pipeline_lost_end(p, true);
+	pipeline_count(p, true);
 	processor_commit(p->processor);
 	journal_commit(p->journal);
 	wellbeing_kept(p);
@@ -137,7 +137,7 @@ failed(struct pipeline *p, enum err e)
 	if (p->transaction)
 		p->store->ops->rollback(p->store);
 	p->transaction = p->memo = false;
-	pipeline_lost_end(p, false);
+	pipeline_count(p, false);
 	processor_abort(p->processor);
 	journal_abort(p->journal);
 	pipeline_forget_probes(p);

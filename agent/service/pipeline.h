@@ -28,6 +28,12 @@
 #define PIPELINE_ENDS         64u /* of processes that nobody supervised, waiting to be told */
 #define PIPELINE_SAMPLES      13u /* of the counters, one with each look at the rings */
 
+/* What a transaction has learnt; counted with its commit, as it may be tried again. */
+struct learnt {
+	uint64_t batches, repeats, gaps, malformed;
+	uint64_t lost[WIRE_LOSS_COUNT]; /* inside probes */
+};
+
 /* A frame taken from the inbox; stays until the transaction with it is durable. */
 struct pending {
 	struct intake_item item;
@@ -121,8 +127,8 @@ struct pipeline {
 	bool begin_again;      /* the processor is reset and restored before the next turn */
 	bool transaction;
 	struct known_probe known[PIPELINE_KNOWN];
-	uint64_t lost[WIRE_LOSS_COUNT]; /* inside probes, as this transaction has learnt */
-	bool told_newer;                /* of a ring that only a newer collector can read */
+	struct learnt learnt;
+	bool told_newer; /* of a ring that only a newer collector can read */
 	bool gone; /* a probe was closed: the processor hears of it when the backlog is empty */
 	uint64_t turn;
 	bool full;                /* intake is paused */
@@ -192,11 +198,11 @@ MUST_CHECK enum err pipeline_probe_known(
 /* A transaction failed: what the rows say is not what the store says. */
 void pipeline_forget_probes(struct pipeline *p);
 
-/* A probe's row has changed: what it has lost since. Counted with the commit. */
+/* A probe's row has changed: what it has lost since. */
 void pipeline_lost(
     struct pipeline *p, const uint64_t before[WIRE_LOSS_COUNT], const struct probe_row *row);
-/* The transaction has ended: counted, or forgotten. */
-void pipeline_lost_end(struct pipeline *p, bool committed);
+/* The transaction has ended: what it has learnt is counted, or forgotten. */
+void pipeline_count(struct pipeline *p, bool committed);
 
 MUST_CHECK enum err intake_collect(struct pipeline *p); /* inbox -> pending */
 MUST_CHECK enum err intake_store(struct pipeline *p);   /* pending -> rows and processor */

@@ -139,7 +139,7 @@ found(void *ctx, const char *path)
 
 		e = rv != E_OK ? rv : e;
 	}
-	pipeline_lost_end(p, e == E_OK);
+	pipeline_count(p, e == E_OK);
 	if (e != E_OK && e != E_EXISTS) {
 		if (p->transaction)
 			p->store->ops->rollback(p->store);

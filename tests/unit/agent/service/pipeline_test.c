@@ -409,6 +409,7 @@ TEST(nothing_is_stored_and_answered_before_the_processor_has_taken_it)
 	for (int i = 0; i < 10; i++)
 		CHECK(peer_frame(fd, frame, peer_batch(frame, 4, at, 10, &at)));
 	CHECK(!peer_stored(fd, &s, 300));
+	CHECK_EQ(status()->work.batches, 0);
 	CHECK_EQ(status()->store.received[SIGNAL_TRACE], before);
 	CHECK_EQ(status()->store.raw_rows, 0);
 	refuse_feed = false;
@@ -420,6 +421,8 @@ TEST(nothing_is_stored_and_answered_before_the_processor_has_taken_it)
 
 	CHECK_EQ(st->store.received[SIGNAL_TRACE], before + 100);
 	CHECK_EQ(st->store.sent[SIGNAL_TRACE], sent + 100);
+	CHECK_EQ(st->work.batches, 10); /* each once, however often it was tried */
+	CHECK(st->work.commit_failures > 0);
 	CHECK(st->store.identity[SIGNAL_TRACE]);
 	close(fd);
 	end();
