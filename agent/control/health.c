@@ -1,6 +1,7 @@
 /*
- * health.c - /healthz and /readyz.  Whoever restarts us by the first must not do
- * so for a disk that was slow for a moment: the pipeline may be silent for a while.
+ * health.c - what is open to everybody on this host: /healthz, /readyz, /metrics.
+ * Whoever restarts us by the first must not do so for a disk that was slow for a
+ * moment: the pipeline may be silent for a while.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #define ANSWER_MS   500u /* Kubernetes gives a probe a second */
 #define ASK_NS      NS_PER_S
 #define PATIENCE_NS (30 * NS_PER_S)
+#define PAGE_NS     NS_PER_S
 
 static enum err
 run_nothing(void *ctx, struct store *st, struct processor *p)
@@ -57,15 +59,22 @@ alive_judge(const struct alive *a, uint64_t now_ns, char *wrong, size_t cap)
 	return false;
 }
 
+static void
+ask_when_due(struct door *door, uint64_t now_ns)
+{
+	const struct agent_view *v = &door->options->view;
+
+	if (alive_is_due(&door->alive, now_ns))
+		alive_note(&door->alive, v->query(v->agent, run_nothing, NULL, ANSWER_MS), now_ns);
+}
+
 /* True: whatever the agent does goes through its pipeline, and that answers. */
 static bool
 agent_works(struct door *door, char *wrong, size_t cap)
 {
-	const struct agent_view *v = &door->options->view;
 	uint64_t now = clock_mono_ns();
 
-	if (alive_is_due(&door->alive, now))
-		alive_note(&door->alive, v->query(v->agent, run_nothing, NULL, ANSWER_MS), now);
+	ask_when_due(door, now);
 	return alive_judge(&door->alive, now, wrong, cap);
 }
 
@@ -98,4 +107,34 @@ int
 get_readyz(const struct request *r, struct outbuf *out)
 {
 	return answer(r, out, false);
+}
+
+/*
+ * One page a second for all who ask.  While the pipeline is busy the port's only
+ * thread does not wait with it: a probe of our life may be the next to ask.
+ */
+int
+get_metrics(const struct request *r, struct outbuf *out)
+{
+	struct door *door = r->door;
+	const struct agent_view *v = &door->options->view;
+	struct page *page = &door->page;
+	uint64_t now = clock_mono_ns();
+	enum err rv;
+
+	if (page->text.n == 0 || now - page->made_ns >= PAGE_NS) {
+		outbuf_free(&page->text);
+		if (door->open_only)
+			ask_when_due(door, now);
+		if (door->open_only && door->alive.last != E_OK)
+			return refuse(out, 503, "the agent is busy");
+		rv = v->metrics(v->agent, &page->text);
+		if (rv != E_OK) {
+			outbuf_free(&page->text);
+			return refuse(out, 503, err_text(rv));
+		}
+		page->made_ns = now;
+	}
+	outbuf_put(out, page->text.p, page->text.n);
+	return out->failed ? refuse(out, 503, "out of memory") : 200;
 }

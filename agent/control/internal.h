@@ -10,12 +10,19 @@
 #include <sys/un.h>
 
 #include "agent/control/control.h"
+#include "agent/core/outbuf.h"
 
 /* Does the pipeline answer? Of one door, that is: of one thread. */
 struct alive {
 	uint64_t asked_ns;  /* newest question, 0 never */
 	uint64_t silent_ns; /* since when none was answered, 0: the newest was */
 	enum err last;
+};
+
+/* The page of metrics that was made last, of one door too. */
+struct page {
+	struct outbuf text; /* empty: none */
+	uint64_t made_ns;
 };
 
 /* What a request comes in by. */
@@ -25,6 +32,7 @@ struct door {
 	bool open_only;  /* routes of the table's column `open` */
 	bool local_only; /* who calls us by another name than this host's own is refused */
 	struct alive alive;
+	struct page page;
 };
 
 struct port;

@@ -305,12 +305,6 @@ get_memory(const struct request *r, struct outbuf *out)
 	    out, r->door->options->view.memory(r->door->options->view.agent, &q, out), "no memory");
 }
 
-static int
-get_metrics(const struct request *r, struct outbuf *out)
-{
-	return finish(out, r->door->options->view.metrics(r->door->options->view.agent, out), "");
-}
-
 static const struct route routes[] = {
 	/* method, path, prefix, open, function, type (NULL: JSON) */
 	{ "GET", "/status", false, false, get_status, NULL },

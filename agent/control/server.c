@@ -185,5 +185,7 @@ void
 control_free(struct control *c)
 {
 	control_stop(c);
+	outbuf_free(&c->socket_door.page.text);
+	outbuf_free(&c->port_door.page.text);
 	free(c);
 }

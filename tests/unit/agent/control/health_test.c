@@ -26,9 +26,23 @@ ask_pipeline(void *agent, agent_query_fn fn, void *ctx, uint64_t timeout_ms)
 	return pipeline == E_OK ? fn(ctx, NULL, NULL) : pipeline;
 }
 
+static unsigned pages;
+
+static enum err
+make_page(void *agent, struct outbuf *page)
+{
+	char text[32];
+
+	(void)agent;
+	snprintf(text, sizeof text, "page %u\n", ++pages);
+	outbuf_str(page, text);
+	return pipeline;
+}
+
 static const struct control_options options = { .view = {
 						    .query = ask_pipeline,
 						    .health = tell_health,
+						    .metrics = make_page,
 						} };
 static const struct status_health_port shown;
 static struct outbuf out;
@@ -136,6 +150,52 @@ TEST(the_pipeline_has_half_a_minute)
 	CHECK(alive_judge(&a, t + 4000 * NS_PER_S, wrong, sizeof wrong));
 }
 
+TEST(a_page_of_metrics_is_made_once_a_second_however_often_it_is_asked_for)
+{
+	struct door door = fresh(true, true);
+	unsigned before = pages;
+
+	for (int i = 0; i < 1000; i++)
+		CHECK_EQ(get(get_metrics, &door), 200);
+	CHECK(says("page "));
+	CHECK_EQ(pages, before + 1);
+	door.page.made_ns -= NS_PER_S;
+	CHECK_EQ(get(get_metrics, &door), 200);
+	CHECK_EQ(pages, before + 2);
+	outbuf_free(&door.page.text);
+}
+
+TEST(the_port_does_not_wait_for_metrics_while_the_pipeline_is_busy)
+{
+	struct door door = fresh(true, true);
+	unsigned before = pages, asked_before = asked;
+
+	door.open_only = true;
+	pipeline = E_TIMEOUT;
+	CHECK_EQ(get(get_metrics, &door), 503);
+	CHECK(says("busy"));
+	CHECK_EQ(get(get_metrics, &door), 503);
+	CHECK_EQ(asked, asked_before + 1);
+	CHECK_EQ(pages, before);
+	pipeline = E_OK;
+	door.alive.asked_ns -= NS_PER_S;
+	CHECK_EQ(get(get_metrics, &door), 200);
+	CHECK_EQ(pages, before + 1);
+	outbuf_free(&door.page.text);
+}
+
+TEST(a_page_that_could_not_be_made_is_not_kept)
+{
+	struct door door = fresh(true, true);
+
+	pipeline = E_NOMEM;
+	CHECK_EQ(get(get_metrics, &door), 503);
+	CHECK(!says("page"));
+	pipeline = E_OK;
+	CHECK_EQ(get(get_metrics, &door), 200);
+	outbuf_free(&door.page.text);
+}
+
 TEST(only_this_hosts_own_names_are_local)
 {
 	static const char *const ours[] = { "localhost", "LocalHost:8127", "127.0.0.1",
@@ -159,6 +219,9 @@ main(void)
 	RUN(an_agent_that_ends_is_not_healthy);
 	RUN(a_silent_pipeline_is_waited_for_once_and_not_called_dead_at_once);
 	RUN(the_pipeline_has_half_a_minute);
+	RUN(a_page_of_metrics_is_made_once_a_second_however_often_it_is_asked_for);
+	RUN(the_port_does_not_wait_for_metrics_while_the_pipeline_is_busy);
+	RUN(a_page_that_could_not_be_made_is_not_kept);
 	RUN(only_this_hosts_own_names_are_local);
 	outbuf_free(&out);
 	return t_done();
