@@ -1,7 +1,7 @@
 /*
  * hooks.c - what became of a probe's hooks, as it told: for status and doctor.
- * In memory only, since its records leave no row: after a restart nothing is
- * known until the probe tells again.  Pipeline's thread.
+ * In memory only, since its records leave no row: a probe tells again whenever it
+ * has greeted.  Pipeline's thread.
  */
 #include <stdlib.h>
 #include <string.h>

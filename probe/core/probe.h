@@ -79,6 +79,12 @@ COMFYMON_API bool comfymon_span_finish(const struct wire_span *s, uint32_t slot)
 /* Any other record by event id; payload as events.def says. */
 COMFYMON_API bool comfymon_record(uint16_t type, const void *payload, uint32_t bytes);
 
+/*
+ * What became of the hook of this name (a string id; states are those of the
+ * HOOK event): a record now, and again for each collector that greets us later.
+ */
+COMFYMON_API bool comfymon_hook(uint32_t name, uint32_t state);
+
 struct comfymon_stats {
 	uint64_t head, acknowledged, area_bytes;
 	uint64_t losses[WIRE_LOSS_COUNT];

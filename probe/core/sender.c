@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "probe/core/batch.h"
+#include "probe/core/hooks.h"
 #include "probe/core/ident.h"
 #include "probe/core/link.h"
 #include "probe/core/off.h"
@@ -59,6 +60,7 @@ struct sender {
 	uint64_t next;         /* first position not on its way */
 	uint64_t ends[WINDOW]; /* of the batches on their way, oldest first */
 	unsigned on_way;
+	uint64_t told;         /* up to there the ring tells of the hooks */
 	unsigned stale;        /* refusals still to come for batches behind a refused one */
 	uint64_t gather_until; /* FOREVER: not gathering */
 	uint64_t examine_at;
@@ -158,6 +160,17 @@ forget_stored(struct sender *s, uint64_t end)
 	memmove(s->ends, s->ends + gone, s->on_way * sizeof s->ends[0]);
 }
 
+/* Another collector knows nothing of our hooks, and the same one does not mind; what it has not
+ * stored yet of the last time comes to it anyway. */
+static void
+tell_hooks(struct sender *s)
+{
+	if (acked_of(s) < s->told)
+		return;
+	hooks_tell(s->ring);
+	s->told = head_of(s);
+}
+
 /* The collector's word.  -1 when it cannot be true. */
 static int
 heed(struct sender *s, const struct wire_stored *w, uint64_t now)
@@ -173,6 +186,7 @@ heed(struct sender *s, const struct wire_stored *w, uint64_t now)
 		s->tries = 0;
 		s->backoff = BACKOFF_MIN_NS;
 		atomic_store(&connected, true);
+		tell_hooks(s);
 		return 0;
 	}
 	s->line_until = now + REPLY_NS;

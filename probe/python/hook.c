@@ -59,14 +59,11 @@ static void
 report(const struct hook *h)
 {
 	char name[256];
-	uint8_t payload[8];
 	int n = snprintf(name, sizeof name, "%s:%s", h->def->module, h->def->attr);
 	if (n <= 0 || (h->state == HOOK_MISSING && (h->def->flags & HOOK_OPTIONAL) != 0))
 		return;
-	wire_put32(
-	    payload, comfymon_intern(name, (size_t)n < sizeof name ? (size_t)n : sizeof name - 1));
-	wire_put32(payload + 4, h->state);
-	(void)comfymon_record(EVENT_HOOK, payload, sizeof payload);
+	(void)comfymon_hook(
+	    comfymon_intern(name, (size_t)n < sizeof name ? (size_t)n : sizeof name - 1), h->state);
 }
 
 /* The object that holds the last name of the path; *attr is that name. New references. */

@@ -131,6 +131,23 @@ class Comfy(unittest.TestCase):
         settled(place, 503)
         wait_until(lambda: not list(place.dirs.run.glob("ring-*.cm")), 10, "the dead ring's end")
 
+    def test_the_next_agent_learns_of_the_hooks_of_a_host_that_goes_on(self) -> None:
+        place = self.place(env={"COMFYMON_AUTOSTART": "0"})
+
+        def hooks() -> Dict[str, Any]:
+            return next((p.get("hooks", {}) for p in place.status().get("probes", [])), {})
+
+        place.autostart_by_hand()
+        with place.comfy(BOTH) as comfy:
+            comfy.run(workflow("tiny"))
+            told = wait_until(hooks, 10, "hooks of the host")
+            self.assertGreater(told["attached"], 10)
+            for number in (signal.SIGKILL, signal.SIGTERM):
+                place.stop_agent(number)
+                place.autostart_by_hand()
+                # Nothing happens in the host meanwhile.
+                self.assertEqual(wait_until(hooks, 20, f"hooks, told to the agent after one that got {number!r}"), told)
+
     def test_the_agent_ends_when_nobody_needs_it_and_the_next_host_starts_one(self) -> None:
         place = self.place(env={"COMFYMON_IDLE_EXIT": "1s"})
         for spans in (1, 2):
