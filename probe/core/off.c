@@ -25,7 +25,7 @@ off_turn(const char *format, ...)
 		atomic_store_explicit(&written, 2, memory_order_release);
 	}
 	atomic_store(&probe.phase, PHASE_OFF);
-	atomic_store(&probe.ring, NULL);
+	atomic_store(&gate.ring, NULL);
 }
 
 const char *

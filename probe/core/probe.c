@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@
 #define SLOTS             256u
 #define SMALL_RING        (1u << 20)
 
+struct gate gate;
 struct probe probe = { .dir_fd = -1, .wake = { OWN_NONE, OWN_NONE } };
 
 static bool
@@ -45,7 +47,8 @@ in_child(void)
 
 	ident_forked();
 	arena_forked(&probe.arena);
-	atomic_store(&probe.ring, NULL);
+	atomic_store(&gate.ring, NULL);
+	atomic_store(&gate.ours, false);
 	if (phase == PHASE_ON)
 		atomic_store(&probe.phase, PHASE_CHILD);
 	else if (phase == PHASE_STARTING)
@@ -66,8 +69,24 @@ watch_forks(void)
 {
 	static atomic_flag done = ATOMIC_FLAG_INIT;
 
-	if (!atomic_flag_test_and_set(&done))
-		pthread_atfork(NULL, NULL, in_child);
+	if (atomic_flag_test_and_set(&done))
+		return;
+	pthread_atfork(NULL, NULL, in_child);
+	/* Where the kernel cannot (before 4.14), the handler alone has to do. */
+	(void)madvise(&gate, sizeof gate, MADV_WIPEONFORK);
+}
+
+/*
+ * A child that ran no handler: whose threads and locks, our own and those of
+ * malloc, are as they were in the moment of the fork.  Nothing can be begun anew.
+ */
+static bool
+is_stray(void)
+{
+	int phase = atomic_load(&probe.phase);
+
+	return (phase == PHASE_ON || phase == PHASE_OFF) && probe.latest != NULL &&
+	       !atomic_load(&gate.ours);
 }
 
 /* Strings of the ring used before, so that their ids go on. */
@@ -138,8 +157,9 @@ open_ring(struct ring_plan *plan, char *reason, size_t cap)
 			return -1;
 		}
 	}
+	atomic_store(&gate.ours, true);
 	atomic_store(&probe.phase, PHASE_ON);
-	atomic_store_explicit(&probe.ring, r, memory_order_release);
+	atomic_store_explicit(&gate.ring, r, memory_order_release);
 	return 0;
 }
 
@@ -230,7 +250,9 @@ probe_ring_slow(void)
 {
 	if (atomic_load(&probe.phase) == PHASE_CHILD && enter(PHASE_CHILD))
 		start_child();
-	return atomic_load_explicit(&probe.ring, memory_order_acquire);
+	else if (is_stray())
+		off_turn("made without fork handlers (clone, _Fork)");
+	return atomic_load_explicit(&gate.ring, memory_order_acquire);
 }
 
 void
@@ -250,12 +272,14 @@ comfymon_stop(uint32_t timeout_ms)
 	struct ring *r;
 	int after = PHASE_NONE;
 
+	if (is_stray())
+		return; /* ring and thread are its parent's */
 	if (enter(PHASE_OFF))
 		after = PHASE_OFF; /* its thread and its ring are still to be let go */
 	else if (!enter(PHASE_ON) && !enter(PHASE_CHILD))
 		return;
 	r = probe.latest;
-	atomic_store(&probe.ring, NULL);
+	atomic_store(&gate.ring, NULL);
 	if (probe.sender != NULL)
 		sender_stop(probe.sender, timeout_ms);
 	probe.sender = NULL;

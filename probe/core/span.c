@@ -32,7 +32,7 @@ intern(const char *s, size_t n, bool name)
 	if (n == 0)
 		return 0;
 
-	struct ring *r = atomic_load_explicit(&probe.ring, memory_order_acquire);
+	struct ring *r = atomic_load_explicit(&gate.ring, memory_order_acquire);
 
 	if (n > FRAME_STRING_MAX_BYTES) {
 		if ((r = probe_ring()) != NULL)

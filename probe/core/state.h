@@ -1,8 +1,8 @@
 /*
  * state.h - the one probe of this process, as its own files see it.
  *
- * The hot path reads `ring` once and uses what it got; it is NULL whenever the
- * probe takes no records.  Everything else changes only while `phase` is
+ * The hot path reads the gate's ring once and uses what it got; it is NULL
+ * whenever the probe takes no records.  Everything else changes only while `phase` is
  * PHASE_STARTING, which one thread holds at a time.
  */
 #pragma once
@@ -26,10 +26,21 @@ enum phase {
 	PHASE_OFF,   /* turned itself off, for good in this process */
 };
 
+/*
+ * What the hot path reads: a page of its own, which the kernel hands to every
+ * child as zeros.  Of a child that no fork handler has told (clone, _Fork) that
+ * it is one, this is what keeps it from writing in its parent's ring.
+ */
+struct gate {
+	_Alignas(4096) _Atomic(struct ring *) ring;
+	atomic_bool ours; /* this process made the ring */
+};
+
+extern struct gate gate;
+
 struct sender;
 
 struct probe {
-	_Atomic(struct ring *) ring;
 	_Atomic int phase;
 	struct arena arena;
 	struct open_table open;
@@ -53,7 +64,7 @@ struct ring *probe_ring_slow(void);
 static inline struct ring *
 probe_ring(void)
 {
-	struct ring *r = atomic_load_explicit(&probe.ring, memory_order_acquire);
+	struct ring *r = atomic_load_explicit(&gate.ring, memory_order_acquire);
 
 	return __builtin_expect(r != NULL, 1) ? r : probe_ring_slow();
 }

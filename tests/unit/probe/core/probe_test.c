@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -357,6 +358,70 @@ ISOLATED(a_forked_child_writes_in_a_ring_of_its_own)
 	CHECK(finish(1, slot));
 }
 
+/* In a child: a span, the end of the host, and what the probe says of it. */
+static int
+writes_as_a_stray(uint32_t slot)
+{
+	if (finish(2, slot) || comfymon_is_on() || comfymon_intern("from a stray", 12) != 0)
+		return 1;
+	if (strstr(comfymon_off_reason(), "fork handlers") == NULL)
+		return 2;
+	comfymon_stop(0);
+	return 0;
+}
+
+/* Two writers that do not know of each other would share its strings and slots, and its end. */
+ISOLATED(a_child_that_ran_no_fork_handler_leaves_its_parents_ring_alone)
+{
+	struct comfymon_stats before, f;
+	uint32_t slot;
+	struct wire_span s;
+	int status = -1;
+	pid_t pid;
+
+	REQUIRE(start_in(dir, 1u << 20) == 0);
+	s = a_span(1);
+	slot = comfymon_span_open(&s);
+	comfymon_stats(&before);
+	for (int i = 0; i < 2; i++) {
+		pid = i == 0 ? _Fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+		if (pid == 0)
+			_exit(writes_as_a_stray(slot));
+		waitpid(pid, &status, 0);
+		CHECK_EQ(status, 0);
+	}
+	comfymon_stats(&f);
+	CHECK_EQ(f.head, before.head);
+	CHECK_EQ(f.strings, before.strings);
+	CHECK(comfymon_is_on() && finish(1, slot));
+	CHECK_EQ(rings(NULL), 1);
+}
+
+static int
+write_beside_parent(void *arg)
+{
+	return finish(2, COMFYMON_NO_SLOT) ? *(int *)arg : 1;
+}
+
+ISOLATED(a_child_that_shares_our_memory_writes_as_a_thread_does)
+{
+	static uint8_t stack[256 * 1024];
+	struct comfymon_stats f;
+	int status = -1, none = 0;
+	pid_t pid;
+
+	REQUIRE(start_in(dir, 1u << 20) == 0 && finish(1, COMFYMON_NO_SLOT));
+	pid = clone(
+	    write_beside_parent, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &none);
+	REQUIRE(pid > 0);
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+	comfymon_stats(&f);
+	CHECK_EQ(f.spans, 2);
+	CHECK(comfymon_is_on() && finish(3, COMFYMON_NO_SLOT));
+	CHECK_EQ(rings(NULL), 1);
+}
+
 ISOLATED(a_child_that_says_nothing_leaves_nothing)
 {
 	int status;
@@ -541,6 +606,8 @@ main(void)
 	RUN(a_full_table_counts_and_a_handle_works_once);
 	RUN(a_record_that_is_too_large_is_refused_and_counted);
 	RUN(a_forked_child_writes_in_a_ring_of_its_own);
+	RUN(a_child_that_ran_no_fork_handler_leaves_its_parents_ring_alone);
+	RUN(a_child_that_shares_our_memory_writes_as_a_thread_does);
 	RUN(a_child_that_says_nothing_leaves_nothing);
 	RUN(the_ninth_child_goes_without);
 	RUN(exec_and_spawn_leave_the_parents_ring_alone);
