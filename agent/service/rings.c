@@ -97,8 +97,13 @@ found(void *ctx, const char *path)
 	struct salvage_counts counts = { .batches = 0 };
 	struct salvage_evidence evidence;
 	struct salvage *s;
-	enum err e = salvage_open(path, &s);
+	enum err e;
 
+	if (!ends_ready(p)) { /* each end that is told makes room, and has us look again */
+		scan->waits = true;
+		return;
+	}
+	e = salvage_open(path, &s);
 	if (e == E_BUSY || e == E_NOTFOUND)
 		return; /* alive, or somebody was faster */
 	if (e == E_STATE) {
@@ -123,7 +128,7 @@ found(void *ctx, const char *path)
 		salvage_free(s);
 		return;
 	}
-	if (!ends_ready(p) || deaths_wait(p, salvage_probe(s), &evidence)) {
+	if (deaths_wait(p, salvage_probe(s), &evidence)) {
 		scan->waits = true;
 		salvage_free(s);
 		return;

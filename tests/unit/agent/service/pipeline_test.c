@@ -545,6 +545,7 @@ static void
 write_dead_ring(const char *path, uint8_t id)
 {
 	static uint8_t ring[16384];
+	struct wire_attrs attrs = { .buf = ring + RING_OFF_ATTRS, .cap = 64 };
 	struct wire_span s = { .trace_lo = 1,
 		.span_id = 1,
 		.start_ns = 500,
@@ -563,7 +564,10 @@ write_dead_ring(const char *path, uint8_t id)
 	wire_put64(ring + RING_OFF_OPEN, 8192);
 	wire_put32(ring + RING_OFF_OPEN_SLOTS, 4);
 	wire_put32(ring + RING_OFF_SLOT_BYTES, SLOT_BYTES);
-	wire_put32(ring + RING_OFF_CRC, wire_crc32c(0, ring, RING_OFF_CRC));
+	wire_attr_put(&attrs, "pid", "1"); /* its own: no forked child */
+	wire_put32(ring + RING_OFF_ATTRS_BYTES, attrs.used);
+	wire_put32(ring + RING_OFF_CRC,
+	    wire_crc32c(wire_crc32c(0, ring, RING_OFF_CRC), attrs.buf, attrs.used));
 	wire_span_put(rec + RECORD_HEADER_BYTES, &s);
 	wire_record_seal(rec, 0, 96, EVENT_SPAN, RECORD_PUBLISHED);
 	wire_put64(ring + RING_OFF_HEAD, 96);
@@ -599,6 +603,34 @@ TEST(a_dead_ring_is_delivered_once_and_its_file_is_gone)
 		CHECK(access(path, F_OK) != 0);
 		end();
 	}
+}
+
+/* More than there is room to note ends for: the others wait for their turn, not for another agent.
+ */
+TEST(many_processes_that_die_at_once_are_all_closed)
+{
+	enum { DEAD = PIPELINE_ENDS + 20 };
+	char path[128];
+	int left = DEAD;
+
+	for (int i = 0; i < DEAD; i++) {
+		snprintf(
+		    path, sizeof path, "%s/" RUN_RING_PREFIX "%02x" RUN_RING_SUFFIX, dir, 0x80 + i);
+		write_dead_ring(path, (uint8_t)(0x80 + i));
+	}
+	REQUIRE(begin());
+	for (int t = 0; t < 1500 && left > 0; t++) {
+		usleep(10000);
+		left = 0;
+		for (int i = 0; i < DEAD; i++) {
+			snprintf(path, sizeof path, "%s/" RUN_RING_PREFIX "%02x" RUN_RING_SUFFIX,
+			    dir, 0x80 + i);
+			left += access(path, F_OK) == 0;
+		}
+	}
+	CHECK_EQ(left, 0);
+	CHECK_EQ(status()->work.salvaged_rings, DEAD);
+	end();
 }
 
 TEST(a_ring_is_not_dead_while_its_probe_speaks)
@@ -704,6 +736,7 @@ main(void)
 	RUN(a_ring_is_not_dead_while_its_probe_speaks);
 	RUN(damage_that_shows_only_at_work_is_salvaged_and_work_goes_on);
 	RUN(a_dead_ring_is_delivered_once_and_its_file_is_gone);
+	RUN(many_processes_that_die_at_once_are_all_closed);
 	RUN(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline);
 	RUN(sleeps_when_nothing_happens);
 	RUN(a_full_store_is_asked_again_now_and_then_and_keeps_nobody_from_stopping);
