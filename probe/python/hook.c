@@ -220,13 +220,20 @@ attach(struct hook *h)
 	return h->state == HOOK_ATTACHED;
 }
 
+/* The host's attributes run code of its own, and other threads with it: a row is one's at a time.
+ */
 size_t
 hook_attach(void)
 {
 	size_t n = 0;
-	for (size_t i = 0; i < hook_count; i++)
-		if (hooks[i]->state == HOOK_WAITING || hooks[i]->state == HOOK_DETACHED)
-			n += attach(hooks[i]);
+	for (size_t i = 0; i < hook_count; i++) {
+		struct hook *h = hooks[i];
+		if (h->busy || (h->state != HOOK_WAITING && h->state != HOOK_DETACHED))
+			continue;
+		h->busy = true;
+		n += attach(h);
+		h->busy = false;
+	}
 	return n;
 }
 
@@ -252,9 +259,14 @@ detach(struct hook *h)
 void
 hook_detach(void)
 {
-	for (size_t i = 0; i < hook_count; i++)
-		if (hooks[i]->state == HOOK_ATTACHED)
-			detach(hooks[i]);
+	for (size_t i = 0; i < hook_count; i++) {
+		struct hook *h = hooks[i];
+		if (h->busy || h->state != HOOK_ATTACHED)
+			continue;
+		h->busy = true;
+		detach(h);
+		h->busy = false;
+	}
 }
 
 bool

@@ -45,6 +45,7 @@ struct hook {
 	const struct hook_kind *kind;
 	enum hook_state state;
 	bool off;
+	bool busy; /* a thread attaches or detaches it */
 	uint32_t failures;
 	uint64_t calls;
 	/* where it is attached; strong references */

@@ -8,6 +8,8 @@ import copy
 import inspect
 import pickle
 import sys
+import threading
+import time
 import types
 import unittest
 import weakref
@@ -184,6 +186,44 @@ class Hooks(Case):
         self.assertIs(self.module.slow, stranger)
         self.assertEqual(asyncio.run(stranger(4)), 4)
         self.assertEqual({s.name for s in self.ring().spans()}, {"inside"})
+
+    def test_threads_that_attach_and_detach_at_once_put_one_wrapper(self) -> None:
+        class Slow(types.ModuleType):
+            """Looking at what it holds lets other threads, and its own, attach and detach meanwhile."""
+            busy = False
+
+            def __getattribute__(module, name: str) -> object:
+                if name == "Thing" and not Slow.busy:
+                    Slow.busy = True
+                    _comfymon.attach()
+                    time.sleep(0.02)
+                    Slow.busy = False
+                return super().__getattribute__(name)
+
+        self.module = sys.modules[self.name] = Slow(self.name)
+        self.module.__dict__.update(Thing=self.cls)
+        original = self.cls.__dict__["method"]
+        self.attach("absent")
+        barrier = threading.Barrier(4)
+
+        def attach() -> None:
+            barrier.wait()
+            _comfymon.attach([{"module": self.name, "attr": "Thing.method", "name": "method"}] if first.pop() else None)
+
+        first = [True, False, False, False]
+        threads = [threading.Thread(target=attach) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(self.cls().method([1]), 1)
+        self.assertEqual([s.name for s in self.ring().spans()], ["method"])
+        threads = [threading.Thread(target=_comfymon.detach) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertIs(self.cls.__dict__["method"], original)
 
     def test_a_decorator_makes_a_span_for_each_call(self) -> None:
         decorated = _comfymon.trace("work", resource="r")(plain)
