@@ -156,6 +156,8 @@ enum wire_tag {
 #define STORED_OK        0u /* committed up to end */
 #define STORED_WANTED    1u /* the batch did not start at end: send from there */
 #define STORED_MALFORMED 2u /* refused and counted; end has moved past it */
+#define STORED_CLOSED \
+	3u /* to a hello: its ring was read as a dead process's, nothing more is taken */
 
 /*
  * Ring file.  One per process; host byte order (a file never changes hosts).

@@ -140,6 +140,12 @@ store_hello(struct pipeline *p, struct pending *n)
 	e = p->store->ops->probe_get(p->store, h.probe_id, &row);
 	if (e != E_OK && e != E_NOTFOUND)
 		return e;
+	if (row.closed) {
+		/* Its end was told: what it still says would be nobody's. */
+		log_warn("closed_probe_greets pid=%llu", (unsigned long long)h.pid);
+		reply_with(n, &row, STORED_CLOSED);
+		return E_OK;
+	}
 	memcpy(row.probe_id, h.probe_id, sizeof row.probe_id);
 	memcpy(row.boot_id, h.boot_id, sizeof row.boot_id);
 	row.pid = h.pid;

@@ -65,6 +65,7 @@ struct sender {
 	uint64_t gather_until; /* FOREVER: not gathering */
 	uint64_t examine_at;
 	bool waiting_for_writer; /* the rest of the ring is not published yet */
+	bool closed;             /* nobody will ever take the rest of the ring */
 
 	atomic_bool stop, ended;
 	_Atomic uint64_t stop_at;
@@ -175,9 +176,14 @@ tell_hooks(struct sender *s)
 static int
 heed(struct sender *s, const struct wire_stored *w, uint64_t now)
 {
+	if (memcmp(w->probe_id, s->ring->probe_id, sizeof w->probe_id) != 0)
+		return -1;
+	if (s->line == LINE_HELLO && w->status == STORED_CLOSED) {
+		s->closed = true;
+		return -1;
+	}
 	/* An end inside a word is no end of a record, and words there would be read in two. */
-	if (memcmp(w->probe_id, s->ring->probe_id, sizeof w->probe_id) != 0 ||
-	    w->end > head_of(s) || w->end % 8 != 0)
+	if (w->end > head_of(s) || w->end % 8 != 0)
 		return -1;
 	if (s->line == LINE_HELLO) {
 		release(s, w->end);
@@ -348,7 +354,7 @@ finished(struct sender *s, uint64_t now)
 	       (acked_of(s) == head_of(s) || now >= atomic_load(&s->stop_at));
 }
 
-/* Can we be woken, and, once a second at most, is the ring still what we think it is? */
+/* Can we be woken, does anybody want the ring, and, once a second at most, is it what we think? */
 static bool
 all_is_sound(struct sender *s, uint64_t now)
 {
@@ -356,6 +362,9 @@ all_is_sound(struct sender *s, uint64_t now)
 
 	if (own_get(s->wake) < 0)
 		fault = "the host closed the sender's descriptor";
+	else if (s->closed)
+		fault =
+		    "the collector has closed the ring: its lock was lost, as of a dead process";
 	else if (now >= s->examine_at) {
 		s->examine_at = now + EXAMINE_NS;
 		fault = ring_fault(s->ring);

@@ -656,6 +656,23 @@ TEST(a_ring_is_not_dead_while_its_probe_speaks)
 	end();
 }
 
+TEST(a_closed_probe_that_greets_is_told_so_and_stays_closed)
+{
+	struct wire_stored s;
+	int fd;
+
+	REQUIRE(begin());
+	for (int i = 0; i < 2; i++) { /* of the test before */
+		fd = peer_connect(dir);
+		CHECK(peer_handshake(fd));
+		CHECK(peer_frame(fd, frame, peer_hello(frame, sizeof frame, 8)));
+		REQUIRE(peer_stored(fd, &s, 5000));
+		CHECK_EQ(s.status, STORED_CLOSED);
+		close(fd);
+	}
+	end();
+}
+
 static enum err
 slow(void *ctx, struct store *st, struct processor *processor)
 {
@@ -736,6 +753,7 @@ main(void)
 	RUN(a_ring_is_not_dead_while_its_probe_speaks);
 	RUN(damage_that_shows_only_at_work_is_salvaged_and_work_goes_on);
 	RUN(a_dead_ring_is_delivered_once_and_its_file_is_gone);
+	RUN(a_closed_probe_that_greets_is_told_so_and_stays_closed);
 	RUN(many_processes_that_die_at_once_are_all_closed);
 	RUN(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline);
 	RUN(sleeps_when_nothing_happens);

@@ -1,4 +1,5 @@
-/* What passes when the sender greets. */
+/* What passes when the sender greets: hooks told to each collector, and a ring that one has closed.
+ */
 #include "tests/unit/probe/core/collector.h"
 
 /* The last state that the batch at hand tells of this hook, -1 when it tells none; *times counts.
@@ -54,6 +55,33 @@ TEST(tells_of_its_hooks_to_every_collector_that_greets)
 	stop();
 }
 
+/* In a child: a probe that is off stays off. */
+TEST(turns_off_when_the_collector_has_closed_its_ring)
+{
+	int status = -1;
+	pid_t pid;
+
+	server_open();
+	if ((pid = fork()) == 0) {
+		if (!start(256 * 1024) || !span(1) || !accept_one() || !read_hello())
+			_exit(1);
+		/* Behind the head: a reader of the dead has added what was left open. */
+		if (!reply(STORED_CLOSED, 1u << 20) || !hung_up_by_probe())
+			_exit(2);
+		for (int i = 0; i < 300 && comfymon_is_on(); i++)
+			pause_ms(10);
+		if (strstr(comfymon_off_reason(), "collector") == NULL || span(2))
+			_exit(3);
+		if (readable(listener, 1000))
+			_exit(4); /* it greets again */
+		comfymon_stop(0);
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	CHECK_EQ(status, 0);
+	stop();
+}
+
 int
 main(void)
 {
@@ -61,6 +89,7 @@ main(void)
 		return 2;
 	snprintf(path, sizeof path, "%s/%s", dir, RUN_SOCKET_NAME);
 	RUN(tells_of_its_hooks_to_every_collector_that_greets);
+	RUN(turns_off_when_the_collector_has_closed_its_ring);
 	rmdir(dir);
 	return t_done();
 }
