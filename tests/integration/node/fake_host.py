@@ -49,11 +49,37 @@ async def node(folder):
     tell("init", mappings=module.NODE_CLASS_MAPPINGS, on=sys.modules.get("_comfymon") is not None)
 
 
+def use_spans():
+    """As another node would: block, decorator, tags, an error."""
+    import comfymon
+
+    @comfymon.trace("fake.function", service="fake")
+    def function(value):
+        with comfymon.trace("fake.block", "resource", type="custom") as span:
+            span.set_tag("a", "b")
+            span.set_metric("c", 1)
+            return value, comfymon.current() is not None and comfymon.current_ids() is not None
+
+    returned, current = function(7)
+    span = comfymon.trace("fake.span").start()
+    span.set_error(ValueError("bad"))
+    span.finish()
+    raised = ""
+    try:
+        with span:
+            raise KeyError("gone")
+    except KeyError as error:
+        raised = type(error).__name__
+    tell("used", on=comfymon.is_on() and comfymon.status()["on"], current=current, returned=returned, raised=raised)
+
+
 def main():
     logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stderr)
     folder = sys.argv[1]
     prestartup(folder)
     asyncio.run(node(folder))
+    if os.environ.get("FAKE_USES_SPANS"):
+        use_spans()
     for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 0):
         import comfymon
         with comfymon.trace("fake.host", resource="Fake"):

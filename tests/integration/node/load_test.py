@@ -52,10 +52,27 @@ class Loads(unittest.TestCase):
                 self.assertIn(f"comfymon is off: {name}={value}", done.stderr)
                 self.assertEqual(len(done.stderr.splitlines()), 1)
                 self.assertFalse(told["init"]["on"])
-                self.assertEqual([m for m in told["prestartup"]["imported"] if "comfymon" in m], ["_comfymon"])
+                self.assertEqual([m for m in told["prestartup"]["imported"] if "comfymon" in m],
+                                 ["_comfymon", "comfymon"])
                 self.assertEqual(told["prestartup"]["tasks"], 1)
         self.assertEqual(list(self.place.dirs.run.iterdir()), [])
         self.assertEqual(self.place.agent_pid(), 0)
+
+    def test_nodes_that_use_spans_go_on_where_it_is_off(self) -> None:
+        folder = copy_of_node(self.place.dirs.base / "comfymon")
+        for file in folder.glob("_comfymon.*"):
+            file.unlink()
+        uses = {"FAKE_USES_SPANS": "1"}
+        for case, done in (("switch", self.place.fake_host(PYTHON, "2", env={**uses, "DD_TRACE_ENABLED": "false"})),
+                           ("no extension", self.place.fake_host(PYTHON, "2", env=uses, folder=folder)),
+                           ("no ring", self.place.fake_host(PYTHON, "2", env={**uses, "COMFYMON_RUN_DIR": "/proc/nowhere"})),
+                           ("on", self.place.fake_host(PYTHON, "2", env=uses))):
+            with self.subTest(case):
+                used = stages(done)["used"]
+                self.assertEqual(used["on"], case == "on")
+                self.assertEqual(used["current"], case == "on")
+                self.assertEqual(used["returned"], 7)
+                self.assertEqual(used["raised"], "KeyError")
 
     def test_no_collector_is_started_when_told_so(self) -> None:
         done = self.place.fake_host(PYTHON, "3", env={"COMFYMON_AUTOSTART": "0"})
