@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent/base/clock.h"
 #include "agent/cli/cli.h"
@@ -39,18 +38,6 @@ state_style(const char *state)
 	return strcmp(state, "running") == 0  ? "cyan"
 	       : strcmp(state, "queued") == 0 ? "dim"
 					      : "yellow";
-}
-
-static const char *
-time_text(int64_t ns, bool whole, char *buf, size_t cap)
-{
-	time_t seconds = (time_t)(ns / 1000000000);
-	struct tm tm;
-
-	buf[0] = '\0';
-	if (ns > 0 && localtime_r(&seconds, &tm) != NULL)
-		strftime(buf, cap, whole ? "%Y-%m-%d %H:%M:%S" : "%m-%d %H:%M", &tm);
-	return buf;
 }
 
 /* From `since` to its end, or to now where it has none yet; "" where it never began. */
@@ -87,14 +74,14 @@ put_right(const struct term *t, const char *text, int width)
 	fputs("  ", t->f);
 }
 
-/* "oom_cgroup at 12 KSampler" */
+/* "oom_cgroup at node 12 KSampler" */
 static void
 blame(json_t *job, char *buf, size_t cap)
 {
 	const char *node = text_of(job, "node_id"), *class = text_of(job, "node_class");
 
 	snprintf(buf, cap, "%s%s%s%s%s%s", text_of(job, "reason"),
-	    node[0] != '\0' || class[0] != '\0' ? " at" : "", node[0] != '\0' ? " " : "", node,
+	    node[0] != '\0' || class[0] != '\0' ? " at node" : "", node[0] != '\0' ? " " : "", node,
 	    class[0] != '\0' ? " " : "", class);
 }
 
@@ -160,7 +147,7 @@ print_row(const struct term *t, json_t *job)
 	}
 	put_styled(t, state_style(text_of(job, "state")), text_of(job, "state"), 11);
 	fprintf(t->f, "  %-*s  ", clock,
-	    time_text(number_of(job, "queued_ns"), wide, when, sizeof when));
+	    term_when(number_of(job, "queued_ns"), wide, when, sizeof when));
 	put_right(t, span_text(t, started, number_of(job, "ended_ns"), took, sizeof took), 8);
 	if (peak > 0)
 		config_size_text((uint64_t)peak, size, sizeof size);
@@ -199,7 +186,9 @@ jobs_query(const struct cli *c, char *target, size_t cap)
 	if (c->state != NULL && !view_parse_states(c->state, &states)) {
 		fprintf(stderr,
 		    "comfymon: --state: expected queued, running, succeeded, failed, interrupted, "
-		    "cancelled, lost or resubmitted, or several of them separated by comma\n");
+		    "cancelled, lost or resubmitted, or several of them separated by comma; got "
+		    "\"%.60s\"\n",
+		    c->state);
 		return false;
 	}
 	if (c->limit > (long)VIEW_JOBS_MAX) {
@@ -258,7 +247,7 @@ print_line(const struct term *t, const char *name, const char *text)
 static void
 print_why(const struct term *t, json_t *job)
 {
-	const char *type = text_of(job, "error_type"), *sure = text_of(job, "certainty");
+	const char *name, *type = text_of(job, "error_type"), *sure = text_of(job, "certainty");
 	char line[400];
 
 	if (text_of(job, "reason")[0] != '\0') {
@@ -267,7 +256,9 @@ print_why(const struct term *t, json_t *job)
 		print_line(t, "because", line);
 	}
 	if (number_of(job, "signal") > 0) {
-		snprintf(line, sizeof line, "%s", strsignal((int)number_of(job, "signal")));
+		name = sigabbrev_np((int)number_of(job, "signal"));
+		snprintf(line, sizeof line, "%" PRId64 "%s%s%s", number_of(job, "signal"),
+		    name != NULL ? " (SIG" : "", name != NULL ? name : "", name != NULL ? ")" : "");
 		print_line(t, "signal", line);
 	}
 	snprintf(line, sizeof line, "%s%s%s", text_of(job, "node_id"),
@@ -289,17 +280,17 @@ print_times(const struct term *t, json_t *job)
 
 	if (queued > 0) {
 		snprintf(line, sizeof line, "%s, waited %s",
-		    time_text(queued, true, when, sizeof when),
+		    term_when(queued, true, when, sizeof when),
 		    span_text(t, queued, started != 0 ? started : ended, took, sizeof took));
 		print_line(t, "queued", line);
 	}
 	if (started > 0) {
 		snprintf(line, sizeof line, "%s, %s %s",
-		    time_text(started, true, when, sizeof when), ended > 0 ? "took" : "runs for",
+		    term_when(started, true, when, sizeof when), ended > 0 ? "took" : "runs for",
 		    span_text(t, started, ended, took, sizeof took));
 		print_line(t, "started", line);
 	}
-	print_line(t, "ended", time_text(ended, true, when, sizeof when));
+	print_line(t, "ended", term_when(ended, true, when, sizeof when));
 }
 
 /* What there is to look at, with the command that shows it. */
@@ -345,36 +336,51 @@ print_job(const struct term *t, json_t *job)
 		print_line(t, "memory", line);
 	}
 	print_line(t, "prompt", text_of(job, "prompt_id"));
-	print_line(t, "process", text_of(job, "boot_id"));
+	print_line(t, "boot id", text_of(job, "boot_id"));
 	print_more(t, job);
+}
+
+static int
+print_one(struct cli *c, const char *body)
+{
+	struct term t = term_of(c, stdout);
+	json_t *job = c->json ? NULL : cli_parse(body);
+
+	if (c->json) {
+		puts(body);
+		return CLI_OK;
+	}
+	if (job == NULL)
+		return CLI_FAILED;
+	print_job(&t, job);
+	json_decref(job);
+	return CLI_OK;
 }
 
 int
 verb_job(struct cli *c)
 {
-	struct term t = term_of(c, stdout);
+	bool last = strcmp(c->argument, "last") == 0;
 	char target[120], *body = NULL;
 
-	if (!view_parse_job_id(c->argument)) {
-		fprintf(stderr, "comfymon: expected the id of a prompt, how it begins, or a number "
-				"(see comfymon jobs)\n");
+	if (!last && !view_parse_job_id(c->argument)) {
+		fprintf(stderr,
+		    "comfymon: expected the id of a prompt, how it begins, a number, or "
+		    "last (see comfymon jobs)\n");
 		return CLI_USAGE;
 	}
-	snprintf(target, sizeof target, "/job/%s", c->argument);
+	snprintf(target, sizeof target, last ? "/jobs?limit=1" : "/job/%s", c->argument);
 
 	int rv = view_get(c, target, &body);
 
 	if (rv != CLI_OK)
 		return rv;
-	if (c->json) {
-		puts(body);
+	body[strcspn(body, "\n")] = '\0';
+	if (body[0] != '\0') {
+		rv = print_one(c, body);
 	} else {
-		json_t *job = cli_parse(body);
-
-		rv = job != NULL ? CLI_OK : CLI_FAILED;
-		if (job != NULL)
-			print_job(&t, job);
-		json_decref(job);
+		fputs("comfymon: no jobs\n", stderr);
+		rv = CLI_PROBLEM;
 	}
 	free(body);
 	return rv;

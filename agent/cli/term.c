@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 #include <wchar.h>
 #include <wctype.h>
@@ -174,16 +175,22 @@ word_columns(const struct term *t, const char *text)
 void
 term_wrap(const struct term *t, const char *text, int indent)
 {
-	int room = t->width > indent + 20 ? t->width - indent : INT_MAX, used = 0;
+	term_wrap_from(t, text, indent, indent);
+}
 
-	while (*text != '\0') {
+void
+term_wrap_from(const struct term *t, const char *text, int indent, int used)
+{
+	int room = t->width > indent + 20 ? t->width : INT_MAX;
+
+	for (bool first = true; *text != '\0'; first = false) {
 		int word = word_columns(t, text);
 
-		if (used > 0 && used + 1 + word > room) {
+		if (!first && used + 1 + word > room) {
 			fputc('\n', t->f);
 			term_pad(t, indent);
-			used = 0;
-		} else if (used > 0) {
+			used = indent;
+		} else if (!first) {
 			fputc(' ', t->f);
 			used++;
 		}
@@ -241,6 +248,23 @@ term_ago(double s, char *buf, size_t cap)
 		snprintf(buf, cap, "%.1f h", s / 3600);
 	else
 		snprintf(buf, cap, "%.1f days", s / 86400);
+	return buf;
+}
+
+const char *
+term_when(int64_t real_ns, bool whole, char *buf, size_t cap)
+{
+	time_t seconds = (time_t)(real_ns / 1000000000);
+	bool today = time(NULL) - seconds < 20 * 3600;
+	struct tm tm;
+
+	buf[0] = '\0';
+	if (real_ns > 0 && localtime_r(&seconds, &tm) != NULL)
+		strftime(buf, cap,
+		    whole   ? "%Y-%m-%d %H:%M:%S"
+		    : today ? "%H:%M:%S"
+			    : "%m-%d %H:%M",
+		    &tm);
 	return buf;
 }
 

@@ -34,9 +34,14 @@ int term_put(const struct term *t, const char *text, int limit);
 size_t term_fit(const struct term *t, const char *text, int columns);
 /* Print in words, lines after the first indented by as many columns; ends the line. */
 void term_wrap(const struct term *t, const char *text, int indent);
+/* The same where the first line has `used` columns already. */
+void term_wrap_from(const struct term *t, const char *text, int indent, int used);
 void term_pad(const struct term *t, int columns);
 
 /* For people, into buf: "12.3 ms", "3.5 h", "12,345". */
 const char *term_duration(const struct term *t, double ns, char *buf, size_t cap);
 const char *term_ago(double seconds, char *buf, size_t cap);
 const char *term_count(uint64_t n, char *buf, size_t cap);
+/* Local time, "" for 0: all of it, or in 11 columns what tells most, the time of today or the day.
+ */
+const char *term_when(int64_t real_ns, bool whole, char *buf, size_t cap);

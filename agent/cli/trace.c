@@ -397,10 +397,12 @@ static int
 newest(const struct cli *c, char id[33])
 {
 	char *body = NULL;
-	int rv = view_get(c, "/traces?limit=1", &body);
+	int rv =
+	    view_get(c, "/traces?limit=50", &body); /* what `traces` shows, whose first it is */
 
 	if (rv != CLI_OK)
 		return rv;
+	body[strcspn(body, "\n")] = '\0';
 
 	json_t *o = body[0] != '\0' ? cli_parse(body) : NULL;
 	const char *text = json_string_value(json_object_get(o, "trace_id"));

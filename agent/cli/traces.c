@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent/cli/cli.h"
 #include "agent/cli/offline.h"
@@ -12,7 +11,7 @@
 #define WIDE 120 /* columns from which the whole id and words are shown */
 
 struct line {
-	const char *id, *root, *resource, *state;
+	const char *id, *root, *resource, *workflow, *state;
 	int64_t start, duration, spans;
 	bool error, unfinished;
 };
@@ -23,6 +22,7 @@ read_line(json_t *o, struct line *l)
 	l->id = json_string_value(json_object_get(o, "trace_id"));
 	l->root = json_string_value(json_object_get(o, "root"));
 	l->resource = json_string_value(json_object_get(o, "resource"));
+	l->workflow = json_string_value(json_object_get(o, "workflow"));
 	l->state = json_string_value(json_object_get(o, "state"));
 	l->start = json_integer_value(json_object_get(o, "start_ns"));
 	l->duration = json_integer_value(json_object_get(o, "duration_ns"));
@@ -43,23 +43,6 @@ static const char *
 shown_id(const struct term *t, const char *id)
 {
 	return narrow(t) && strlen(id) == 32 ? id + 16 : id;
-}
-
-static const char *
-shown_time(const struct term *t, int64_t start_ns, char *buf, size_t cap)
-{
-	time_t seconds = (time_t)(start_ns / 1000000000);
-	bool today = time(NULL) - seconds < 20 * 3600;
-	struct tm tm;
-
-	buf[0] = '\0';
-	if (localtime_r(&seconds, &tm) != NULL)
-		strftime(buf, cap,
-		    !narrow(t) ? "%Y-%m-%d %H:%M:%S"
-		    : today    ? "%H:%M:%S"
-			       : "%m-%d %H:%M",
-		    &tm);
-	return buf;
 }
 
 /* In a word, or where that takes too much room in a mark. */
@@ -92,7 +75,7 @@ print_line(const struct term *t, const struct line *l)
 
 	term_duration(t, (double)l->duration, duration, sizeof duration);
 	fprintf(t->f, "%s%s%s %-*s ", term_style(t, "dim"), id, term_style(t, "off"), clock,
-	    shown_time(t, l->start, when, sizeof when));
+	    term_when(l->start, !narrow(t), when, sizeof when));
 	term_pad(t, 7 - term_columns(t, duration));
 	fprintf(t->f, "%s %5" PRId64 " %-7.7s ", duration, l->spans,
 	    strcmp(l->state, "sampled_out") == 0 ? "sampled" : l->state);
@@ -102,12 +85,14 @@ print_line(const struct term *t, const struct line *l)
 	room = t->width == 0 ? -1 : room < 1 ? 1 : room;
 	fputs(term_style(t, "bold"), t->f);
 
-	int used = term_put(t, l->resource, room);
+	bool job = l->workflow != NULL && l->workflow[0] != '\0';
+	const char *what = job ? l->workflow : l->resource, *beside = job ? l->resource : l->root;
+	int used = term_put(t, what, room);
 
 	fputs(term_style(t, "off"), t->f);
-	if (strcmp(l->root, l->resource) != 0 && (room < 0 || room - used > 12)) {
+	if (strcmp(what, beside) != 0 && (room < 0 || room - used > 12)) {
 		fprintf(t->f, "  %s", term_style(t, "dim"));
-		term_put(t, l->root, room < 0 ? -1 : room - used - 2);
+		term_put(t, beside, room < 0 ? -1 : room - used - 2);
 		fputs(term_style(t, "off"), t->f);
 	}
 	fputc('\n', t->f);
@@ -118,7 +103,8 @@ print_head(const struct term *t)
 {
 	fprintf(t->f, "%s%-*s %-*s %7s %5s %-7s %-*s%s%s\n", term_style(t, "bold"),
 	    narrow(t) ? 16 : 32, "trace", narrow(t) ? 11 : 19, "started", "took", "spans", "state",
-	    narrow(t) ? 0 : 11, narrow(t) ? "" : "outcome", "resource", term_style(t, "off"));
+	    narrow(t) ? 0 : 11, narrow(t) ? "" : "outcome",
+	    narrow(t) ? "what" : "workflow, or request", term_style(t, "off"));
 }
 
 static int

@@ -19,7 +19,7 @@ struct summary {
 	uint64_t spans;
 	enum trace_state state;
 	bool error, unfinished, has_root, partial, text;
-	char root[NAME_BYTES], resource[NAME_BYTES];
+	char root[NAME_BYTES], resource[NAME_BYTES], workflow[NAME_BYTES];
 };
 
 struct list {
@@ -78,6 +78,14 @@ span_has_text(const struct span_model *s, const char *part)
 	return false;
 }
 
+static bool
+is_job(struct span_text name)
+{
+	static const char job[] = "comfyui.workflow.execute";
+
+	return name.n == sizeof job - 1 && memcmp(name.s, job, name.n) == 0;
+}
+
 static void
 add_span(struct summary *row, const struct span_model *s, int64_t now, const char *text)
 {
@@ -90,6 +98,8 @@ add_span(struct summary *row, const struct span_model *s, int64_t now, const cha
 	row->spans++;
 	row->error |= s->error;
 	row->unfinished |= (s->flags & WIRE_SPAN_UNFINISHED) != 0;
+	if (is_job(s->name))
+		copy_text(row->workflow, s->resource);
 	if (text[0] != '\0' && !row->text)
 		row->text = span_has_text(s, text);
 	if ((s->flags & WIRE_SPAN_LOCAL_ROOT) != 0 || (row->root[0] == '\0' && !row->has_root)) {
@@ -167,6 +177,7 @@ put_row(struct outbuf *b, const struct summary *s)
 	put_hex(b, "trace_id", s->hi, s->lo, true);
 	put_str(b, "root", s->root);
 	put_str(b, "resource", s->resource);
+	put_str(b, "workflow", s->workflow);
 	put_i64(b, "start_ns", s->start_ns);
 	put_i64(b, "duration_ns", s->end_ns - s->start_ns);
 	put_u64(b, "spans", s->spans);

@@ -125,7 +125,7 @@ class Few(Case):
         self.assertEqual(head.split(), ["job", "prompt", "state", "queued", "took", "peak", "workflow", "reason"])
         self.assertEqual([row.split()[0] for row in rows], ["4", "3", "2", "1"])
         self.assertFalse([row for row in rows[1:] if row.endswith(" ")])
-        self.assertIn("at 12 K", rows[2])
+        self.assertIn("at node 12 K", rows[2])
         self.assertIn("5.6 GiB", rows[3])
         self.assertIn("30.0 s", rows[3])
         for text in (said.stdout, self.agent.cli("job", "2").stdout):
@@ -136,7 +136,7 @@ class Few(Case):
     def test_on_a_narrow_terminal_the_reason_takes_the_place_of_the_workflow(self) -> None:
         head, *rows = plain(on_terminal(self.agent, 80, "jobs")).splitlines()
         self.assertTrue(all(len(row) <= 80 for row in (head, *rows)))
-        self.assertIn("error at 12 K", rows[2])
+        self.assertIn("error at node 12 K", rows[2])
         self.assertIn("SaveImage 3fa91c02", rows[3])
 
     def test_one_job_by_number_prompt_or_its_beginning(self) -> None:
