@@ -30,7 +30,9 @@ ask(const struct cli *c, uint64_t since_ns, int points, int *rv)
 	e = client_get(c, "GET", target, &status, &body, &n);
 	*rv = CLI_FAILED;
 	if (e == E_NOTFOUND) {
-		fputs("comfymon: no agent runs, and only a running one knows of memory\n", stderr);
+		fputs("comfymon: no agent runs, and only a running one knows of memory (see "
+		      "comfymon doctor)\n",
+		    stderr);
 		*rv = CLI_NO_AGENT;
 		return NULL;
 	}
@@ -61,6 +63,7 @@ verb_memory(struct cli *c)
 		json_decref(all);
 		return CLI_FAILED;
 	}
+	picture_raise_peaks(all);
 	if (c->json)
 		return cli_print_json(all);
 	picture_draw(&t, all);

@@ -174,6 +174,20 @@ print_head(const struct picture *p, json_t *process, int64_t high, int64_t limit
 	picture_line(p, "bold", 0, text);
 }
 
+/* The highest of the curve, or of a job that its samples missed. */
+static int64_t
+peak_of(const struct curve *c, json_t *process)
+{
+	int64_t high = c->high;
+	json_t *job;
+	size_t i;
+
+	json_array_foreach(json_object_get(process, "jobs"), i,
+	    job) if (picture_number(job, "peak_bytes") > high) high =
+	    picture_number(job, "peak_bytes");
+	return high;
+}
+
 static void
 print_process(const struct picture *p, json_t *process)
 {
@@ -185,7 +199,7 @@ print_process(const struct picture *p, json_t *process)
 	bool group = limit > 0 && (host == 0 || limit <= host);
 
 	limit = group ? limit : host;
-	print_head(p, process, c.high, limit, group);
+	print_head(p, process, peak_of(&c, process), limit, group);
 	if (c.high > 0) {
 		curve_chart(p, &c, limit);
 		print_axis(p, process);
@@ -302,6 +316,48 @@ print_deaths(const struct picture *p)
 		    json_is_true(json_object_get(d, "restarted")) ? ", started again" : "",
 		    picture_text(d, "id"));
 		picture_line(p, "red", 0, text);
+	}
+}
+
+/* Of what did not live to its end the last look may be long before it; the kernel, or the
+ * supervisor, saw more. */
+static void
+raise_unfinished(json_t *list, json_int_t peak)
+{
+	json_t *ran;
+	size_t i;
+
+	json_array_foreach(list, i, ran)
+	{
+		if (!json_is_true(json_object_get(ran, "unfinished")))
+			continue;
+		if (json_integer_value(json_object_get(ran, "peak_bytes")) < peak)
+			json_object_set_new(ran, "peak_bytes", json_integer(peak));
+		raise_unfinished(json_object_get(ran, "nodes"), peak);
+	}
+}
+
+void
+picture_raise_peaks(json_t *all)
+{
+	json_t *death, *process;
+	size_t i, k;
+
+	json_array_foreach(json_object_get(all, "deaths"), i, death)
+	{
+		json_int_t at = json_integer_value(json_object_get(death, "time_ns"));
+
+		json_array_foreach(json_object_get(all, "processes"), k, process)
+		{
+			json_int_t born =
+			    json_integer_value(json_object_get(process, "started_ns"));
+
+			if (json_integer_value(json_object_get(process, "pid")) ==
+				json_integer_value(json_object_get(death, "pid")) &&
+			    at >= born && !json_is_true(json_object_get(process, "alive")))
+				raise_unfinished(json_object_get(process, "jobs"),
+				    json_integer_value(json_object_get(death, "peak_rss_bytes")));
+		}
 	}
 }
 

@@ -26,6 +26,9 @@ struct picture {
 /* Columns of the time for a terminal: how many parts are worth asking for. */
 int picture_bars(const struct term *t);
 void picture_draw(const struct term *t, json_t *all);
+/* The peak of a death is that of the job and the node that it ended, as in the journal: samples may
+ * have missed it. */
+void picture_raise_peaks(json_t *all);
 
 /* ---- what the files of the picture share --------------------------------------- */
 

@@ -56,7 +56,7 @@ print_trend(const struct picture *p, json_t *trend)
 	char text[200], a[32], b[32];
 
 	if (strcmp(state, "unknown") == 0)
-		snprintf(text, sizeof text, "too few jobs for a trend: %" PRId64,
+		snprintf(text, sizeof text, "too few jobs for a trend (%" PRId64 " so far)",
 		    picture_number(trend, "jobs"));
 	else if (strcmp(state, "steady") == 0)
 		snprintf(text, sizeof text,

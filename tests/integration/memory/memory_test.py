@@ -75,7 +75,7 @@ class Shown(Memory):
         page = agent.cli("memory").stdout
         self.assertIn("  held: results of nodes 40 MiB; models 0 B\n", page)
         self.assertIn("  most by: 1 StandinAllocate 40M\n", page)
-        self.assertIn("  too few jobs for a trend: 1\n", page)
+        self.assertIn("  too few jobs for a trend (1 so far)\n", page)
         self.assertRegex(page, r"\n  [0-9a-f]{8} StandinOut \w+ +━+ +\d+\.?\d* MiB\n    1 StandinAllocate +━+ +\d+\.?\d* MiB\n")
 
     def test_the_status_has_a_line_for_each_process_and_device(self) -> None:

@@ -331,7 +331,7 @@ TEST(names_do_not_steer_the_terminal)
 	    80, true, false);
 	CHECK(strchr(text, '\033') == NULL && strchr(text, '\a') == NULL);
 	CHECK(strstr(text, "\u202e") == NULL);
-	CHECK(strstr(text, "too few jobs for a trend: 1\n") != NULL);
+	CHECK(strstr(text, "too few jobs for a trend (1 so far)\n") != NULL);
 	free(text);
 }
 
@@ -346,6 +346,32 @@ TEST(an_answer_of_another_kind_is_a_page_too)
 		CHECK(strstr(text, "memory of the last") == text);
 		free(text);
 	}
+}
+
+TEST(a_job_that_died_has_the_peak_of_the_death)
+{
+	json_t *node = ran("7", "KSampler", 5, 6, 1 * GIB), *died, *well, *deaths, *all;
+
+	json_object_set_new(node, "unfinished", json_true());
+	well = job("a", "Well", 1, 2, 1 * GIB, 0, json_array());
+	died = job("b", "Died", 5, 6, 1 * GIB, 0, json_pack("[o]", node));
+	json_object_set_new(died, "unfinished", json_true());
+	deaths = json_pack("[{s:i,s:I,s:I,s:s,s:s},{s:i,s:I,s:I,s:s,s:s}]", "pid", 7, "time_ns",
+	    (json_int_t)(SINCE + 360 * S), "peak_rss_bytes", (json_int_t)(2 * GIB), "id", "x",
+	    "verdict", "oom_cgroup", "pid", 8, "time_ns", (json_int_t)(SINCE + 360 * S),
+	    "peak_rss_bytes", (json_int_t)(9 * GIB), "id", "y", "verdict", "killed");
+	all = page(json_pack("[o]", process(7, 0, 6, 12 * GIB, points(0, 6, GIB, 0, 0),
+					json_pack("[oo]", well, died), no_trend(2))),
+	    json_array(), deaths);
+	picture_raise_peaks(all);
+	CHECK_EQ(json_integer_value(json_object_get(well, "peak_bytes")), 1 * GIB);
+	CHECK_EQ(json_integer_value(json_object_get(died, "peak_bytes")), 2 * GIB);
+	CHECK_EQ(json_integer_value(json_object_get(node, "peak_bytes")), 2 * GIB);
+
+	char *text = drawn(all, 120, true, false);
+
+	CHECK(strstr(text, "ComfyUI 7: ended 22:19:20, peak 2 GiB, limit 12 GiB") != NULL);
+	free(text);
 }
 
 int
@@ -364,6 +390,7 @@ main(void)
 	RUN(where_there_is_no_room_the_nodes_with_the_highest_peaks_are_shown_in_time);
 	RUN(eight_devices_have_a_line_each);
 	RUN(names_do_not_steer_the_terminal);
+	RUN(a_job_that_died_has_the_peak_of_the_death);
 	RUN(an_answer_of_another_kind_is_a_page_too);
 	return t_done();
 }
