@@ -4,9 +4,9 @@
  * are read directly: no agent is needed.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent/base/file.h"
 #include "agent/cli/cli.h"
@@ -180,15 +180,34 @@ find_job(struct cli *c, json_t *box, json_t *jobs)
 
 /* ---- the list -------------------------------------------------------------------- */
 
-static void
-print_when(json_t *box, char *out, size_t cap)
-{
-	time_t seconds = (time_t)(number_of(box, "time_ns") / 1000000000);
-	struct tm tm;
+#define WIDE 106 /* columns of a whole row */
 
-	out[0] = '\0';
-	if (localtime_r(&seconds, &tm) != NULL)
-		strftime(out, cap, "%m-%d %H:%M:%S", &tm);
+/* It is known to the millisecond. */
+static const char *
+lived_text(const struct term *t, json_t *box, char *out, size_t cap)
+{
+	json_int_t ms = number_of(box, "uptime_ms");
+
+	if (ms >= 1000)
+		return term_duration(t, (double)ms * 1e6, out, cap);
+	snprintf(out, cap, "%lld ms", (long long)ms);
+	return out;
+}
+
+static bool
+is_wide(const struct term *t)
+{
+	return t->width == 0 || t->width >= WIDE;
+}
+
+static void
+print_head(const struct term *t)
+{
+	bool wide = is_wide(t);
+
+	printf("%s%-25s  %-*s  %-15s %s%9s %9s%s%s\n", term_style(t, "bold"), "death",
+	    wide ? 19 : 11, "when", "verdict", wide ? "        " : "", "lived", "peak",
+	    wide ? "  then" : "", term_style(t, "off"));
 }
 
 static void
@@ -197,15 +216,22 @@ print_row(const struct term *t, json_t *box)
 	const char *verdict = text_of(box, "verdict");
 	bool fine = strcmp(verdict, "exit_clean") == 0 || strcmp(verdict, "stopped") == 0 ||
 		    strcmp(verdict, "manager_restart") == 0;
-	char when[32], up[32], size[32];
+	bool wide = is_wide(t);
+	char when[32], lived[32], size[32];
 
-	print_when(box, when, sizeof when);
-	printf("%s%-24s%s  %s  %s%-15s%s %-7s %9s %9s  %s\n", term_style(t, "dim"),
-	    text_of(box, "id"), term_style(t, "off"), when, term_style(t, fine ? "green" : "red"),
-	    verdict, term_style(t, "off"), text_of(box, "certainty"),
-	    term_duration(t, (double)number_of(box, "uptime_ms") * 1e6, up, sizeof up),
-	    config_size_text((uint64_t)number_of(box, "peak_rss_bytes"), size, sizeof size),
-	    json_is_true(json_object_get(box, "restarted")) ? "started again" : "stayed down");
+	printf("%s%-25s%s  %-*s  %s%-15s%s ", term_style(t, "dim"), text_of(box, "id"),
+	    term_style(t, "off"), wide ? 19 : 11,
+	    term_when(number_of(box, "time_ns"), wide, when, sizeof when),
+	    term_style(t, fine ? "green" : "red"), verdict, term_style(t, "off"));
+	if (wide)
+		printf("%-8s", text_of(box, "certainty"));
+	printf("%9s %9s", lived_text(t, box, lived, sizeof lived),
+	    config_size_text((uint64_t)number_of(box, "peak_rss_bytes"), size, sizeof size));
+	if (wide && json_is_true(json_object_get(box, "restarted")))
+		fputs("  started again", stdout);
+	else if (wide)
+		fputs("  stayed down", stdout);
+	putchar('\n');
 }
 
 /* The long parts stay in the file. */
@@ -232,6 +258,23 @@ is_box(const struct dirent *e)
 	return n > 5 && e->d_name[0] != '.' && strcmp(e->d_name + n - 5, ".json") == 0;
 }
 
+/* Names of the black boxes, oldest first; none where nothing has died.  -1: it could not be told,
+ * and why is printed. */
+static int
+list_boxes(const struct cli *c, char *dir, size_t cap, struct dirent ***names)
+{
+	enum err rv = path_join(dir, cap, config_string(c->config, OPT_DATA_DIR), BLACKBOX_DIR);
+	int n = rv == E_OK ? scandir(dir, names, is_box, alphasort) : -1;
+
+	if (n < 0 && rv == E_OK && errno == ENOENT)
+		return 0;
+	if (n < 0)
+		fprintf(stderr, "comfymon: %s: %s\n",
+		    rv == E_OK ? dir : config_string(c->config, OPT_DATA_DIR),
+		    rv == E_OK ? strerror(errno) : err_text(rv));
+	return n;
+}
+
 /* The same values under the same keys. */
 static json_t *
 in_short(json_t *box)
@@ -251,11 +294,8 @@ deaths_since(const struct cli *c, int64_t since_real_ns)
 	json_t *list = json_array();
 	struct dirent **names = NULL;
 	char dir[600];
-	int n = 0;
+	int n = list_boxes(c, dir, sizeof dir, &names);
 
-	if (path_join(dir, sizeof dir, config_string(c->config, OPT_DATA_DIR), BLACKBOX_DIR) ==
-	    E_OK)
-		n = scandir(dir, &names, is_box, alphasort);
 	for (int i = 0; i < n; i++) {
 		json_t *box = read_box(dir, names[i]->d_name);
 
@@ -275,12 +315,10 @@ verb_deaths(struct cli *c)
 	struct dirent **names = NULL;
 	json_t *jobs = NULL;
 	char dir[600];
-	int n, shown = 0;
+	int n = list_boxes(c, dir, sizeof dir, &names), shown = 0;
 
-	if (path_join(dir, sizeof dir, config_string(c->config, OPT_DATA_DIR), BLACKBOX_DIR) !=
-	    E_OK)
+	if (n < 0)
 		return CLI_FAILED;
-	n = scandir(dir, &names, is_box, alphasort);
 	if (n > 0 && c->json)
 		jobs = dead_jobs(c);
 	for (int i = n - 1; i >= 0; i--) {
@@ -291,9 +329,7 @@ verb_deaths(struct cli *c)
 			print_json(box, false);
 		} else if (box != NULL) {
 			if (shown == 0)
-				printf("%s%-24s  %-14s  %-15s %-7s %9s %9s%s\n",
-				    term_style(&t, "bold"), "death", "when", "verdict", "", "lived",
-				    "peak", term_style(&t, "off"));
+				print_head(&t);
 			print_row(&t, box);
 		}
 		shown += box != NULL;
@@ -303,7 +339,7 @@ verb_deaths(struct cli *c)
 	free(names);
 	json_decref(jobs);
 	if (shown == 0 && !c->json)
-		puts("no deaths");
+		printf("no deaths in %s\n", dir);
 	return CLI_OK;
 }
 
@@ -428,13 +464,13 @@ print_death(const struct term *t, json_t *box)
 {
 	json_t *line;
 	size_t i;
-	char when[32], up[32];
+	char when[32], lived[32];
 
-	print_when(box, when, sizeof when);
 	printf("%s%s%s (%s)  pid %lld  %s  after %s\n", term_style(t, "bold"),
 	    text_of(box, "verdict"), term_style(t, "off"), text_of(box, "certainty"),
-	    (long long)number_of(box, "pid"), when,
-	    term_duration(t, (double)number_of(box, "uptime_ms") * 1e6, up, sizeof up));
+	    (long long)number_of(box, "pid"),
+	    term_when(number_of(box, "time_ns"), true, when, sizeof when),
+	    lived_text(t, box, lived, sizeof lived));
 	json_array_foreach(json_object_get(box, "evidence"), i, line)
 	    printf("  %-10s %s\n", i == 0 ? "because" : "", json_string_value(line));
 	print_job(t, box);
@@ -448,19 +484,35 @@ print_death(const struct term *t, json_t *box)
 	print_output(t, json_object_get(box, "output"));
 }
 
+/* The black box of an id, or of the word last. */
+static int
+find_box(const struct cli *c, json_t **box)
+{
+	struct dirent **names = NULL;
+	char dir[600], name[128];
+	int n = list_boxes(c, dir, sizeof dir, &names);
+
+	if (n < 0)
+		return CLI_FAILED;
+	snprintf(name, sizeof name, "%.100s.json", c->argument);
+	if (n > 0 && strcmp(c->argument, "last") == 0)
+		*box = read_box(dir, names[n - 1]->d_name);
+	else if (n > 0 && strchr(c->argument, '/') == NULL)
+		*box = read_box(dir, name);
+	while (n > 0)
+		free(names[--n]);
+	free(names);
+	return CLI_OK;
+}
+
 int
 verb_death(struct cli *c)
 {
 	struct term t = term_of(c, stdout);
-	char dir[600], name[128];
 	json_t *box = NULL, *jobs;
 
-	if (strchr(c->argument, '/') == NULL &&
-	    path_join(dir, sizeof dir, config_string(c->config, OPT_DATA_DIR), BLACKBOX_DIR) ==
-		E_OK) {
-		snprintf(name, sizeof name, "%.100s.json", c->argument);
-		box = read_box(dir, name);
-	}
+	if (find_box(c, &box) != CLI_OK)
+		return CLI_FAILED;
 	if (box == NULL) {
 		fprintf(stderr, "comfymon: no death %s (see comfymon deaths)\n", c->argument);
 		return CLI_PROBLEM;

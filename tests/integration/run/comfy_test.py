@@ -332,6 +332,7 @@ class Together(Guarded):
         for text in (death["verdict"], self.prompt, "node 1 StandinSleep", "1 more waited", death["evidence"][0]):
             self.assertIn(text, screen)
         self.assertLess(len(screen.splitlines()), 40)
+        self.assertEqual(self.ask("death", "last"), screen)
         return death
 
     def test_the_collector_is_killed_and_comfyui_goes_on(self) -> None:
