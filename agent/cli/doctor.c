@@ -68,15 +68,24 @@ examine_run_dir(struct exam *x)
 		    "%s does not exist: no probe and no agent has run as this user", dir);
 		return;
 	}
-	if (!S_ISDIR(st.st_mode) || (st.st_mode & 077) != 0)
+	int rings = count_rings(dir);
+
+	if (!S_ISDIR(st.st_mode))
+		station(x, BROKEN, "run dir", "remove it: probe and agent make a folder of it",
+		    "%s is %s, not a folder", dir, S_ISLNK(st.st_mode) ? "a link" : "a file");
+	else if ((st.st_mode & 066) != 0) /* 0711 lets other users reach the socket */
 		station(x, BROKEN, "run dir",
 		    "remove it, or chmod 0700 it: the probe refuses it as it is",
-		    "%s is not a folder of its owner alone (mode %03o)", dir, st.st_mode & 0777);
+		    "%s is open to other users (mode %03o)", dir, st.st_mode & 0777);
 	else if (st.st_uid != geteuid())
-		station(x, WORTH_KNOWING, "run dir", "", "%s belongs to uid %u, you are %u", dir,
-		    (unsigned)st.st_uid, (unsigned)geteuid());
+		station(x, BROKEN, "run dir",
+		    "run this as the user that ComfyUI runs as, or give that user's "
+		    "COMFYMON_RUN_DIR (--run-dir)",
+		    "%s belongs to uid %u, you are %u", dir, (unsigned)st.st_uid,
+		    (unsigned)geteuid());
 	else
-		station(x, FINE, "run dir", "", "%s, %d probe rings", dir, count_rings(dir));
+		station(x, FINE, "run dir", "", "%s, %d probe ring%s", dir, rings,
+		    rings == 1 ? "" : "s");
 }
 
 /* The newest complaint in the log of an agent that the node started; "" when there is none. */
@@ -131,17 +140,24 @@ examine_agent(struct exam *x)
 	free(body);
 	if (x->status == NULL) {
 		station(x, BROKEN, "agent",
-		    "look at the agent's log (agent.log in the run directory when the node started "
-		    "it); restart it",
-		    "it listens but does not answer: %s", rv != E_OK ? err_text(rv) : "odd reply");
+		    rv == E_PERM ? "run this as the user that the agent runs as"
+				 : "look at the agent's log (agent.log in the run directory when "
+				   "the node started "
+				   "it); restart it",
+		    "it listens%s: %s",
+		    rv == E_PERM ? ", for another user" : " but does not answer",
+		    rv != E_OK ? err_text(rv) : "odd reply");
 		return false;
 	}
 
 	const char *state = json_string_value(json_object_get(x->status, "state"));
 	const char *reason = json_string_value(json_object_get(x->status, "reason"));
 
+	bool full = reason != NULL && strcmp(reason, "store_full") == 0;
+
 	station(x, state != NULL && strcmp(state, "degraded") == 0 ? BROKEN : FINE, "agent",
-	    "free disk space or repair the buffer: comfymon verify",
+	    full ? "free disk space, or raise COMFYMON_STORE_CAP: nothing new is taken until then"
+		 : "look at the agent's log, and at the buffer: comfymon verify",
 	    "pid %" JSON_INTEGER_FORMAT ", %s%s%s",
 	    json_integer_value(json_object_get(x->status, "pid")), state != NULL ? state : "?",
 	    reason != NULL && reason[0] != '\0' ? ": " : "", reason != NULL ? reason : "");
@@ -389,7 +405,9 @@ examine_destination(struct exam *x, json_t *d)
 		    "%s was never reached (%s) and is only the default: traces stay here", url,
 		    why);
 	else
-		station(x, BROKEN, name, "is the Datadog agent up, and its APM receiver on?",
+		station(x, BROKEN, name,
+		    "is the Datadog agent up, and its APM receiver on? without Datadog "
+		    "COMFYMON_DESTINATIONS=none is enough",
 		    "%s: %s; nothing was sent yet", url, why);
 }
 

@@ -13,6 +13,24 @@
 
 #define PATH_BYTES 4096
 
+/* Where ComfyUI-Manager puts what it disables, in its two ways; path is left at it. */
+static bool
+is_switched_off(const char *comfyui, char path[PATH_BYTES])
+{
+	static const char *const places[] = { "comfymon.disabled", ".disabled/comfymon" };
+	struct stat st;
+
+	snprintf(path, PATH_BYTES, "%s/custom_nodes/comfymon", comfyui);
+	if (lstat(path, &st) == 0)
+		return false;
+	for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+		snprintf(path, PATH_BYTES, "%s/custom_nodes/%s", comfyui, places[i]);
+		if (lstat(path, &st) == 0)
+			return true;
+	}
+	return false;
+}
+
 void
 examine_node(struct exam *x)
 {
@@ -21,6 +39,17 @@ examine_node(struct exam *x)
 
 	if (x->cli->comfyui == NULL) {
 		station(x, NOT_SEEN, "node", "", "--comfyui DIR says which ComfyUI to look at");
+		return;
+	}
+	snprintf(path, sizeof path, "%s/custom_nodes", x->cli->comfyui);
+	if (access(path, F_OK) != 0) {
+		station(x, BROKEN, "node", "--comfyui takes the folder that has custom_nodes in it",
+		    "%s is not there", path);
+		return;
+	}
+	if (is_switched_off(x->cli->comfyui, path)) {
+		station(x, BROKEN, "node", "enable it in ComfyUI-Manager, then restart ComfyUI",
+		    "switched off: it is in %s", path);
 		return;
 	}
 	snprintf(path, sizeof path, "%s/custom_nodes/comfymon", x->cli->comfyui);
@@ -44,27 +73,26 @@ examine_node(struct exam *x)
 		    n > 0 ? ", a link to " : "", link);
 }
 
-/* "3.9 3.11" of the extensions in a folder; true when `minor` is among them. */
+/* "3.9, 3.11" of the extensions in a folder; true when `minor` is among them. */
 static bool
 list_extensions(const char *dir, int minor, char *list, size_t cap)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
-	bool found = false;
+	bool there[100] = { false };
 	size_t n = 0;
 	int k;
 
 	list[0] = '\0';
-	while (d != NULL && (e = readdir(d)) != NULL) {
-		if (sscanf(e->d_name, "_comfymon.cpython-3%2d", &k) != 1)
-			continue;
-		found |= k == minor;
-		if (n < cap)
+	while (d != NULL && (e = readdir(d)) != NULL)
+		if (sscanf(e->d_name, "_comfymon.cpython-3%2d", &k) == 1 && k >= 0)
+			there[k] = true;
+	for (k = 0; k < 100; k++)
+		if (there[k] && n < cap)
 			n += (size_t)snprintf(list + n, cap - n, "%s3.%d", n > 0 ? ", " : "", k);
-	}
 	if (d != NULL)
 		closedir(d);
-	return found;
+	return minor >= 0 && minor < 100 && there[minor];
 }
 
 /* Minor of the virtual environment's Python; -1 when there is none. */
