@@ -54,7 +54,8 @@ def start():
         log.warning("comfymon is off: %s", probe.status()["reason"])
         return None
     no = switched_off("COMFYMON_AUTOSTART")
-    collector = "not started (%s)" % no if no else probe.autostart(os.path.join(HERE, "comfymon"))
+    left = "left to comfymon run" if os.environ.get("COMFYMON_LIFE") else "not started (%s)" % no
+    collector = left if no else probe.autostart(os.path.join(HERE, "comfymon"))
     level = logging.INFO if no or collector in ("present", "started") else logging.WARNING
     log.log(level, "comfymon %s is on in %s, collector: %s", probe.__version__,
             probe.status()["run_dir"], collector)

@@ -79,6 +79,8 @@ class Loads(unittest.TestCase):
         self.assertIn("collector: not started (COMFYMON_AUTOSTART)", done.stderr)
         self.assertTrue(stages(done)["end"]["on"])
         self.assertEqual(self.place.agent_pid(), 0)
+        done = self.place.fake_host(PYTHON, "3", env={"COMFYMON_AUTOSTART": "0", "COMFYMON_LIFE": "1-1-0"})
+        self.assertIn("collector: left to comfymon run", done.stderr)
 
     def test_another_python_is_named_and_left_alone(self) -> None:
         folder = copy_of_node(self.place.dirs.base / "comfymon")
