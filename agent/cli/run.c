@@ -9,6 +9,7 @@
 
 #include "agent/base/log.h"
 #include "agent/cli/cli.h"
+#include "agent/cli/offline.h"
 #include "agent/supervisor/cgroup.h"
 #include "agent/supervisor/memory.h"
 #include "agent/supervisor/run.h"
@@ -53,7 +54,7 @@ take_size(const char *key, const char *text, uint64_t whole, uint64_t *out)
 	} else {
 		percent = strtod(text, &end);
 		if (strcmp(end, "%") != 0 || !(percent > 0 && percent <= 100))
-			return bad_size(key, text, "expected 1% to 100%");
+			return bad_size(key, text, "expected more than 0% and at most 100%");
 		*out = (uint64_t)((double)whole * percent / 100);
 	}
 	return CLI_OK;
@@ -89,7 +90,7 @@ take_lower(const char *key, const char *text, uint64_t limit, uint64_t *out)
 	if (rv == CLI_OK && *out > 0 && *out < LIMIT_LEAST && strchr(text, '%') == NULL)
 		rv = bad_size(key, text, "expected at least 64M");
 	if (rv == CLI_OK && limit > 0 && *out > limit)
-		rv = bad_size(key, text, "expected less than run.memory_limit");
+		rv = bad_size(key, text, "expected at most run.memory_limit");
 	return rv;
 }
 
@@ -123,6 +124,7 @@ int
 verb_run(struct cli *c)
 {
 	const struct config *g = c->config;
+	struct destination_options destinations[STATUS_DESTINATIONS];
 	char program[PATH_MAX], notify[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
 	struct run_options o = { .command = c->command,
@@ -134,6 +136,7 @@ verb_run(struct cli *c)
 		.drain_ms = config_number(g, OPT_RUN_DRAIN),
 		.resubmit = config_number(g, OPT_RESUBMIT) != 0,
 		.survive = c->survive };
+	size_t count;
 	int rv = take_limit(config_string(g, OPT_MEMORY_LIMIT), &o.limit_bytes);
 
 	if (rv == CLI_OK)
@@ -144,6 +147,8 @@ verb_run(struct cli *c)
 		    &o.high_bytes);
 	if (rv == CLI_OK)
 		rv = take_restart(config_string(g, OPT_RESTART), &o.restart);
+	if (rv == CLI_OK && !c->no_agent) /* the agent beside it would refuse them, unseen */
+		rv = destinations_of(c, destinations, &count);
 	if (rv != CLI_OK)
 		return rv;
 	if (n > 0 && !c->no_agent) {
