@@ -3,6 +3,7 @@
  * letters that it takes.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 const struct arg arg_table[] = {
 	{ '*', "--json", NULL, "machine-readable output", ARG_FLAG, offsetof(struct cli, json),
 	    NULL },
-	{ '*', "--help", NULL, "this text", ARG_FLAG, offsetof(struct cli, help), NULL },
+	{ '*', "--help", NULL, "this text, or -h", ARG_FLAG, offsetof(struct cli, help), NULL },
 	{ '*', "--config", "FILE", "configuration file", ARG_TEXT,
 	    offsetof(struct cli, config_file), NULL },
 	{ '*', "--set", "KEY=VALUE", "one option, wins over everything", ARG_SET, 0, NULL },
@@ -31,11 +32,11 @@ const struct arg arg_table[] = {
 	    ARG_TEXT, offsetof(struct cli, state), NULL },
 	{ 'x', "--text", "TEXT", "only where a name, resource or error contains it", ARG_TEXT,
 	    offsetof(struct cli, text), NULL },
-	{ 't', "--since", "TIME", "only newer than that, such as 10m", ARG_TEXT,
+	{ 't', "--since", "TIME", "only of the last 10m, 2h, 7d", ARG_TEXT,
 	    offsetof(struct cli, since), NULL },
 	{ 'd', "--min-duration", "TIME", "only at least as long, such as 2s", ARG_TEXT,
 	    offsetof(struct cli, min_duration), NULL },
-	{ 'l', "--limit", "N", "at most so many (default 50)", ARG_NUMBER,
+	{ 'l', "--limit", "N", "at most so many, the newest (default 50)", ARG_NUMBER,
 	    offsetof(struct cli, limit), NULL },
 	{ 'p', "--pid", "PID", "show what the probe of this process said of itself", ARG_NUMBER,
 	    offsetof(struct cli, pid), NULL },
@@ -58,9 +59,12 @@ const struct arg arg_table[] = {
 	{ 'M', "--man", NULL, "the whole manual page, in mdoc", ARG_FLAG, offsetof(struct cli, man),
 	    NULL },
 	{ 'y', "--yes", NULL, "do not ask", ARG_FLAG, offsetof(struct cli, yes), NULL },
-	{ 'm', "--memory-limit", "SIZE", "of ComfyUI and its children: 2G, 80% or none", ARG_KEY, 0,
-	    "run.memory_limit" },
-	{ 'r', "--restart", "WHEN", "always, on-failure or never", ARG_KEY, 0, "run.restart" },
+	{ 'm', "--memory-limit", "SIZE",
+	    "of ComfyUI and its children: 2G, 80% or none (default: 90% of what there is, at most "
+	    "64G)",
+	    ARG_KEY, 0, "run.memory_limit" },
+	{ 'r', "--restart", "WHEN", "always, on-failure (the default) or never", ARG_KEY, 0,
+	    "run.restart" },
 	{ 'v', "--survive", NULL, "ComfyUI goes on when this program is killed", ARG_FLAG,
 	    offsetof(struct cli, survive), NULL },
 	{ 'N', "--no-agent", NULL, "start no agent beside it", ARG_FLAG,
@@ -77,11 +81,21 @@ const struct arg arg_table[] = {
 };
 const size_t arg_count = sizeof arg_table / sizeof arg_table[0];
 
+/* One line: what is wrong, and where more is said. */
+static int usage(const struct verb *verb, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 static int
-usage(const char *what, const char *which)
+usage(const struct verb *verb, const char *format, ...)
 {
-	fprintf(stderr, "comfymon: %s%s%s (see comfymon --help)\n", what,
-	    which[0] != '\0' ? ": " : "", which);
+	va_list args;
+
+	fputs("comfymon: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, " (see comfymon help%s%s)\n", verb != NULL ? " " : "",
+	    verb != NULL ? verb->name : "");
 	return CLI_USAGE;
 }
 
@@ -102,7 +116,7 @@ static int
 add_set(struct cli *c, const char *set)
 {
 	if (c->set_count == sizeof c->sets / sizeof c->sets[0])
-		return usage("too many --set", "");
+		return usage(NULL, "too many --set");
 	c->sets[c->set_count++] = set;
 	return CLI_OK;
 }
@@ -126,7 +140,7 @@ add_key(struct cli *c, const char *key, const char *value)
 }
 
 static int
-apply(struct cli *c, const struct arg *a, const char *value)
+apply(struct cli *c, const struct verb *verb, const struct arg *a, const char *value)
 {
 	char *field = (char *)c + a->at;
 	char *end;
@@ -143,7 +157,8 @@ apply(struct cli *c, const struct arg *a, const char *value)
 		errno = 0;
 		number = strtol(value, &end, 10);
 		if (*end != '\0' || end == value || errno != 0 || number < 1)
-			return usage("expected a whole number from 1", a->name);
+			return usage(verb, "%s: expected a whole number from 1, got \"%.60s\"",
+			    a->name, value);
 		*(long *)field = number;
 		return CLI_OK;
 	case ARG_SET:
@@ -162,14 +177,15 @@ take_option(struct cli *c, const struct verb *verb, int argc, char **argv, int *
 	const struct arg *a = find_arg(text, n, verb);
 
 	if (a == NULL)
-		return usage("unknown option", text);
+		return usage(verb, "unknown option: %s", text);
 	if (a->value == NULL)
-		return eq == NULL ? apply(c, a, NULL) : usage("takes no value", a->name);
+		return eq == NULL ? apply(c, verb, a, NULL)
+				  : usage(verb, "%s takes no value", a->name);
 	if (eq != NULL)
-		return apply(c, a, eq + 1);
+		return apply(c, verb, a, eq + 1);
 	if (*i + 1 >= argc)
-		return usage("needs a value", a->name);
-	return apply(c, a, argv[++*i]);
+		return usage(verb, "%s needs a value: %s", a->name, a->value);
+	return apply(c, verb, a, argv[++*i]);
 }
 
 const struct verb *
@@ -185,6 +201,25 @@ static bool
 takes_command(const struct verb *verb)
 {
 	return verb->argument != NULL && strncmp(verb->argument, "--", 2) == 0;
+}
+
+/* What can be said when all of them have been read. */
+static int
+check(const struct cli *c, const struct verb *verb)
+{
+	if (verb == NULL) {
+		fputs("comfymon: which verb?\n\n", stderr);
+		args_help(c, stderr, NULL);
+		return CLI_USAGE;
+	}
+	if (verb->argument != NULL && verb->argument[0] != '[' && c->argument == NULL &&
+	    c->command == NULL)
+		return usage(verb, "%s needs an argument: %s", verb->name, verb->argument);
+	if (strcmp(c->color, "auto") != 0 && strcmp(c->color, "always") != 0 &&
+	    strcmp(c->color, "never") != 0)
+		return usage(
+		    verb, "--color: expected auto, always or never, got \"%.60s\"", c->color);
+	return CLI_OK;
 }
 
 void
@@ -207,26 +242,19 @@ args_parse(struct cli *c, int argc, char **argv, const struct verb **verb)
 		}
 		if (strcmp(argv[i], "-h") == 0)
 			c->help = true;
-		else if (strncmp(argv[i], "--", 2) == 0)
+		else if (argv[i][0] == '-')
 			rv = take_option(c, *verb, argc, argv, &i);
 		else if (*verb == NULL && (*verb = args_verb(argv[i])) == NULL)
-			rv = usage("unknown verb", argv[i]);
+			rv = usage(NULL, "unknown verb: %s", argv[i]);
 		else if (c->verb == NULL)
 			c->verb = argv[i];
 		else if (c->argument == NULL && (*verb)->argument != NULL && !takes_command(*verb))
 			c->argument = argv[i];
+		else if (takes_command(*verb))
+			rv = usage(*verb, "the command stands behind --: comfymon %s -- %s ...",
+			    (*verb)->name, argv[i]);
 		else
-			rv = usage("unexpected argument", argv[i]);
+			rv = usage(*verb, "unexpected argument: %s", argv[i]);
 	}
-	if (rv != CLI_OK || c->help)
-		return rv;
-	if (*verb == NULL)
-		return usage("which verb?", "");
-	if ((*verb)->argument != NULL && (*verb)->argument[0] != '[' && c->argument == NULL &&
-	    c->command == NULL)
-		return usage("needs an argument", (*verb)->argument);
-	if (c->color != NULL && strcmp(c->color, "auto") != 0 && strcmp(c->color, "always") != 0 &&
-	    strcmp(c->color, "never") != 0)
-		return usage("--color takes auto, always or never", c->color);
-	return CLI_OK;
+	return rv != CLI_OK || c->help ? rv : check(c, *verb);
 }

@@ -21,9 +21,13 @@ static bool
 asked(const char *dir, const char *run)
 {
 	char line[16];
+	bool yes;
 
 	fprintf(stderr, "delete %s and %s with all traces in them? [y/N] ", dir, run);
-	return fgets(line, sizeof line, stdin) != NULL && (line[0] == 'y' || line[0] == 'Y');
+	yes = fgets(line, sizeof line, stdin) != NULL && (line[0] == 'y' || line[0] == 'Y');
+	if (!yes)
+		fputs("nothing was deleted (--yes does not ask)\n", stderr);
+	return yes;
 }
 
 /* All that agent and probe make there; whatever else is in a folder that was named is not ours. */

@@ -136,6 +136,9 @@ page_rest(FILE *f)
 	      ".It Pa /etc/comfymon/comfymon.json\nThe configuration, if there.\n"
 	      ".It Pa buffer.db\nIn the data directory: what was taken and not yet delivered, and "
 	      "the history.\n"
+	      ".It Pa jobs.db\nThere too: the jobs, for any SQLite tool while the agent runs.\n"
+	      ".It Pa deaths/\nThere too: a JSON file for each end of ComfyUI that comfymon run "
+	      "saw.\n"
 	      ".It Pa comfymon.sock , control.sock\nIn the run directory: where probes send, and "
 	      "what the verbs ask.\n"
 	      ".El\n.Sh EXIT STATUS\n.Bl -tag -width 4n -compact\n",
@@ -149,6 +152,9 @@ page_rest(FILE *f)
 	      "comfymon install \\-\\-comfyui ~/ComfyUI\n"
 	      "comfymon traces \\-\\-state error \\-\\-since 1h\n"
 	      "comfymon trace last \\-\\-tags\n"
+	      "comfymon run \\-\\-memory\\-limit 48G \\-\\- python main.py \\-\\-listen\n"
+	      "comfymon death last\n"
+	      "comfymon jobs \\-\\-state failed,lost \\-\\-since 1h\n"
 	      "comfymon status \\-\\-json | jq .signals.trace\n"
 	      ".Ed\n",
 	    f);
@@ -159,7 +165,7 @@ print_page(FILE *f)
 {
 	fputs(".\\\" Made by comfymon help --man.\n.Dd $Mdocdate$\n.Dt COMFYMON 1\n.Os\n"
 	      ".Sh NAME\n.Nm comfymon\n.Nd ComfyUI made visible in Datadog\n"
-	      ".Sh SYNOPSIS\n.Nm\n.Ar VERB\n.Op Ar argument\n.Op Ar options\n"
+	      ".Sh SYNOPSIS\n.Nm\n.Ar VERB\n.Op Ar argument\n.Op Ar options\n.Nm\n.Fl \\-version\n"
 	      ".Sh DESCRIPTION\n"
 	      "A probe inside of ComfyUI records what a job does;\n"
 	      "the agent keeps it on disk, makes traces of it, and delivers them\n"
@@ -202,6 +208,7 @@ help_program(const struct term *t)
 		fprintf(t->f, "  %-15s ", left);
 		term_wrap(t, v->text, 18);
 	}
+	fputs("\nmore of a verb: comfymon help VERB; which version: comfymon --version\n", t->f);
 	fputs("\noptions of every verb\n", t->f);
 	help_options(t, '*', "");
 	fputs("\nexit codes\n", t->f);
@@ -244,7 +251,7 @@ verb_help(struct cli *c)
 	const struct verb *v = c->argument != NULL ? args_verb(c->argument) : NULL;
 
 	if (c->argument != NULL && v == NULL) {
-		fprintf(stderr, "comfymon: no verb %s (see comfymon help)\n", c->argument);
+		fprintf(stderr, "comfymon: unknown verb: %s (see comfymon help)\n", c->argument);
 		return CLI_USAGE;
 	}
 	if (c->man)

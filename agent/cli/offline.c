@@ -42,8 +42,10 @@ lock_data(const struct cli *c, int *lock)
 		return CLI_NO_AGENT;
 	}
 	if (rv == E_BUSY)
-		fprintf(stderr, "comfymon: %s: an agent runs (pid %" PRIu64 "); stop it first\n",
-		    dir, holder.pid);
+		fprintf(stderr,
+		    "comfymon: an agent runs (pid %" PRIu64 ") with %s, and not in %s: which "
+		    "COMFYMON_RUN_DIR has it? or stop it\n",
+		    holder.pid, dir, config_string(c->config, OPT_RUN_DIR));
 	else
 		fprintf(stderr, "comfymon: %s: %s\n", dir, err_text(rv));
 	return CLI_FAILED;
@@ -212,7 +214,8 @@ complaint(enum err rv, const char *target)
 
 	switch (rv) {
 	case E_NOTFOUND:
-		return job ? "no such job" : "no such trace";
+		return job ? "no such job (see comfymon jobs)"
+			   : "no such trace (see comfymon traces)";
 	case E_EXISTS:
 		return "several prompt ids begin so";
 	case E_INVAL:
@@ -297,7 +300,8 @@ filter_query(const struct cli *c, char *query, size_t cap)
 	if (c->state != NULL && !known_state(c->state)) {
 		fprintf(stderr,
 		    "comfymon: --state: expected open, queued, sent, sampled_out, rejected, error "
-		    "or unfinished\n");
+		    "or unfinished, got \"%.60s\"\n",
+		    c->state);
 		return false;
 	}
 	if (c->limit > (long)VIEW_TRACES_MAX) {

@@ -115,11 +115,14 @@ verified_json(const struct store_verify_report *r)
 static void
 verified_text(const struct store_verify_report *r, bool good)
 {
-	printf("%s: %" PRIu64 " rows good, %" PRIu64 " bad; identity %s, counters %s\n",
+	printf("%s: %" PRIu64 " rows, %" PRIu64 " bad; identity %s, counters %s\n",
 	    good ? "good" : "DAMAGED", r->rows, r->bad, r->identity ? "holds" : "does not hold",
 	    r->recount ? "equal the rows" : "differ from the rows");
-	printf("%" PRIu64 " jobs, %" PRIu64 " notices, %" PRIu64 " of them of no job; jobs.db %s",
-	    r->jobs, r->notices, r->orphans, projection_states[r->jobs_db.is]);
+	printf("%" PRIu64 " jobs; %" PRIu64 " notices for the webhook, %" PRIu64
+	       " of them of no job; jobs.db %s",
+	    r->jobs, r->notices, r->orphans,
+	    r->jobs_db.is == PROJECTION_NOT_ASKED ? "follows by itself while an agent runs"
+						  : projection_states[r->jobs_db.is]);
 	if (r->jobs_db.is == PROJECTION_READ)
 		printf(": %" PRIu64 " equal, %" PRIu64 " behind, %" PRIu64 " differ%s",
 		    r->jobs_db.equal, r->jobs_db.behind, r->jobs_db.differ,

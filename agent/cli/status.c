@@ -56,7 +56,7 @@ label(const struct page *p, const char *s)
 	term_pad(&p->t, LABEL - (int)strlen(s));
 }
 
-/* The rest of a line, clipped to the terminal; `used` columns are taken. */
+/* The rest of a line, in as many as it takes; `used` columns are taken. */
 static void line(const struct page *p, int used, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -65,12 +65,14 @@ line(const struct page *p, int used, const char *format, ...)
 {
 	char buf[1024];
 	va_list ap;
+	int lead;
 
 	va_start(ap, format);
 	vsnprintf(buf, sizeof buf, format, ap);
 	va_end(ap);
-	term_put(&p->t, buf, p->t.width > used ? p->t.width - used : -1);
-	fputc('\n', p->t.f);
+	lead = (int)strspn(buf, " ");
+	term_pad(&p->t, lead);
+	term_wrap_from(&p->t, buf + lead, LABEL + 2, used + lead);
 }
 
 /* "ring_full 3, torn 1" of an object of numbers. */
@@ -183,6 +185,8 @@ print_destination(const struct page *p, json_t *d, bool first)
 	char ago[32], count[32], reply[48] = "", when[64] = "";
 	int name = (int)strlen(text(d, "name"));
 
+	if (strcmp(state, "unknown") == 0)
+		state = "not tried yet";
 	label(p, first ? "destinations" : "");
 	fprintf(p->t.f, "%s ", text(d, "name"));
 	styled(p, state_style(state), state);
@@ -208,7 +212,8 @@ print_destination(const struct page *p, json_t *d, bool first)
 	}
 	if (strcmp(state, "local") == 0) {
 		label(p, "");
-		line(p, LABEL, "  never reached, and nobody asked for it: set DD_TRACE_AGENT_URL");
+		line(p, LABEL,
+		    "  never reached, and only the default: DD_TRACE_AGENT_URL says where it is");
 	}
 }
 
@@ -374,6 +379,12 @@ print_head(const struct page *p)
 
 	label(p, "comfymon");
 	styled(p, state_style(state), state);
+	if (strcmp(state, "local") == 0)
+		reason = "traces stay here";
+	else if (strcmp(reason, "store_full") == 0)
+		reason = "the disk or the buffer is full, nothing new is taken";
+	else if (strcmp(reason, "volatile") == 0)
+		reason = "the buffer is in memory alone";
 	if (reason[0] != '\0') {
 		fputs(": ", p->t.f);
 		term_put(&p->t, reason, -1);

@@ -16,23 +16,23 @@ const struct verb verb_table[] = {
 	{ "run", "-- COMMAND", "mrvN",
 	    "run ComfyUI under supervision: memory limit, verdict, restart",
 	    "COMMAND is what starts ComfyUI. It runs beside an agent of its own, so that the end "
-	    "of "
-	    "one costs the other nothing. Its output, input, signals and exit status pass through. "
-	    "Over the soft limit it is asked for memory when idle, and restarted between two jobs "
-	    "if that does not help; over the memory limit it is ended as a container would end "
-	    "it. Every end becomes a "
-	    "verdict with its evidence (see deaths), and it is started again as the option "
-	    "run.restart says. The exit status is that of COMMAND.",
+	    "of one costs the other nothing. Its output, input, signals and exit status pass "
+	    "through. Over the soft limit it is asked for memory when idle, and restarted between "
+	    "two jobs if that does not help; over the memory limit it is ended as a container "
+	    "would end it. Every end becomes a verdict with its evidence (see deaths), and it is "
+	    "started again as --restart says: after 0.5 to 60 s, doubling, until five failures in "
+	    "ten minutes (run.crash_limit). Ctrl-C and SIGTERM stop it in order, twice at once. "
+	    "The exit status is that of COMMAND; 126 or 127 when it could not be started.",
 	    verb_run },
 	{ "deaths", NULL, "l", "how ComfyUI ended, newest first",
 	    "Each end that comfymon run saw, with its verdict: out of memory, a signal, a crash, "
-	    "an "
-	    "exit status. The newest 50 are kept.",
+	    "an exit status. The newest 50 are kept.",
 	    verb_deaths },
 	{ "death", "ID", "", "one end of ComfyUI: verdict, evidence, memory, last lines",
 	    "With the memory in the last minutes, the kernel's counters, the job and node that "
-	    "were "
-	    "running, and the last lines of output. ID is what deaths shows.",
+	    "were running, and the last lines of output. ID is what deaths shows, or the word last "
+	    "for the "
+	    "newest.",
 	    verb_death },
 	{ "status", NULL, "RH", "rates, queue, identity, destinations, probes",
 	    "Spans are counted so that received = sent + sampled out + queued + in flight + "
@@ -56,8 +56,8 @@ const struct verb verb_table[] = {
 	    "--since goes by when a job was queued. Without an agent the buffer is read.",
 	    verb_jobs },
 	{ "job", "ID", "", "one job: state, reason, node, times, memory",
-	    "ID is the id that ComfyUI gave its prompt, the beginning of one, or the number that "
-	    "jobs shows. Of several jobs under one prompt id it is the newest.",
+	    "ID is the id that ComfyUI gave its prompt, the beginning of one, the number that "
+	    "jobs shows, or the word last. Of several jobs under one prompt id it is the newest.",
 	    verb_job },
 	{ "memory", NULL, "tP", "memory of ComfyUI over time, with jobs and nodes under it",
 	    "For each ComfyUI the highest of each part of the time (--since, an hour by default) "

@@ -140,7 +140,7 @@ get_trace(const struct request *r, struct outbuf *out)
 	return finish(out,
 	    r->door->options->view.query(
 		r->door->options->view.agent, run_trace, &q, QUERY_TIMEOUT_MS),
-	    "no such trace");
+	    "no such trace (see comfymon traces)");
 }
 
 struct jobs_query {
@@ -201,7 +201,7 @@ get_job(const struct request *r, struct outbuf *out)
 	    r->door->options->view.agent, run_job, &q, QUERY_TIMEOUT_MS);
 	if (rv == E_EXISTS)
 		return refuse(out, 409, "several prompt ids begin so");
-	return finish(out, rv, "no such job");
+	return finish(out, rv, "no such job (see comfymon jobs)");
 }
 
 static int

@@ -16,7 +16,7 @@ from support.fake_datadog import FakeDatadog  # noqa: E402
 from support.harness import ROOT, Agent, binary, passed_env, wait_until  # noqa: E402
 from support.writer import Writer  # noqa: E402
 
-OK, PROBLEM, USAGE, NO_AGENT = 0, 1, 2, 3
+OK, PROBLEM, USAGE, NO_AGENT, FAILED = 0, 1, 2, 3, 4
 
 
 def spans(writer: Writer, trace_id: int, count: int = 3, error: int = 0) -> List[Dict[str, Any]]:
@@ -48,6 +48,14 @@ class WithAgent(unittest.TestCase):
         self.writer.flush(10)
         self.agent.drain(10, received=5)
 
+    def test_the_last_is_the_first_of_the_list_and_a_job_is_known_by_its_workflow(self) -> None:
+        self.send()
+        newest = json.loads(self.agent.cli("traces", "--json").stdout.splitlines()[0])
+        self.assertEqual(newest["workflow"], "Resource0")
+        self.assertEqual(json.loads(self.agent.cli("trace", "last", "--json").stdout)["trace_id"], newest["trace_id"])
+        self.assertIn("Resource0", self.agent.cli("traces").stdout)
+        self.assertEqual(self.agent.cli("job", "last").stderr, "comfymon: no jobs\n")
+
     def test_status_has_the_promised_keys(self) -> None:
         self.send()
         status = self.agent.status()
@@ -67,7 +75,7 @@ class WithAgent(unittest.TestCase):
         self.send()
         lines = [json.loads(line) for line in self.agent.cli("traces", "--json").stdout.splitlines()]
         self.assertEqual(len(lines), 2)
-        self.assertEqual(set(lines[0]), {"trace_id", "root", "resource", "start_ns", "duration_ns", "spans", "error",
+        self.assertEqual(set(lines[0]), {"trace_id", "root", "resource", "workflow", "start_ns", "duration_ns", "spans", "error",
                                          "state", "unfinished"})
         self.assertEqual({line["state"] for line in lines}, {"sent"})
         failed = self.agent.cli("traces", "--json", "--state", "error").stdout.splitlines()
@@ -185,7 +193,8 @@ class Alone(unittest.TestCase):
     def test_usage_errors_name_what_was_wrong(self) -> None:
         for args, text in ((("frob",), "unknown verb: frob"), ((), "which verb?"), (("status", "--frob"), "unknown option"),
                            (("trace",), "needs an argument"), (("status", "extra"), "unexpected argument"),
-                           (("traces", "--limit", "0"), "whole number"), (("status", "--color", "pink"), "--color takes"),
+                           (("traces", "--limit", "0"), "whole number"), (("jobs", "-n", "3"), "unknown option: -n"),
+                           (("run", "python", "main.py"), "run -- python"), (("trace",), "see comfymon help trace"), (("status", "--color", "pink"), "--color: expected"),
                            (("status", "--set", "frob=1"), "unknown key"), (("status", "--json=1"), "takes no value")):
             with self.subTest(args):
                 done = run(*args, env=self.env)
@@ -251,6 +260,53 @@ class Alone(unittest.TestCase):
     def test_without_agent_and_buffer_there_is_nothing_to_ask(self) -> None:
         for verb in ("status", "traces", "verify", "export"):
             self.assertEqual(run(verb, env=self.env).returncode, NO_AGENT, verb)
+
+    def test_run_starts_nothing_whose_agent_would_refuse_its_destinations(self) -> None:
+        marker = Path(self.dir.name) / "ran"
+        for more, code in (((), USAGE), (("--no-agent",), OK)):
+            done = run("run", "--restart", "never", *more, "--", "touch", str(marker), env={**self.env, "COMFYMON_DESTINATIONS": "ftp"})
+            self.assertEqual((done.returncode, marker.exists()), (code, code == OK))
+            self.assertEqual("expected datadog" in done.stderr, code == USAGE)
+
+    def test_a_purge_that_nobody_confirms_deletes_nothing_and_says_so(self) -> None:
+        Path(self.env["COMFYMON_DATA_DIR"]).mkdir(mode=0o700)
+        (Path(self.env["COMFYMON_DATA_DIR"]) / "buffer.db").write_text("")
+        done = run("purge", env=self.env)
+        self.assertEqual(done.returncode, PROBLEM)
+        self.assertIn("nothing was deleted", done.stderr)
+        self.assertTrue((Path(self.env["COMFYMON_DATA_DIR"]) / "buffer.db").exists())
+
+    def test_deaths_that_cannot_be_read_are_not_taken_for_none(self) -> None:
+        done = run("deaths", env=self.env)
+        self.assertEqual((done.returncode, done.stdout), (OK, f"no deaths in {self.env['COMFYMON_DATA_DIR']}/deaths\n"))
+        Path(self.env["COMFYMON_DATA_DIR"]).mkdir()
+        (Path(self.env["COMFYMON_DATA_DIR"]) / "deaths").write_text("")
+        for verb in (("deaths",), ("death", "last")):
+            done = run(*verb, env=self.env)
+            self.assertEqual((done.returncode, done.stdout), (FAILED, ""))
+            self.assertIn("deaths: Not a directory", done.stderr)
+
+    def test_doctor_says_why_a_node_is_not_loaded(self) -> None:
+        where = ("doctor", "--comfyui", self.dir.name)
+        self.assertIn("--comfyui takes the folder", " ".join(run(*where, env=self.env).stdout.split()))
+        nodes = Path(self.dir.name) / "custom_nodes"
+        nodes.mkdir()
+        self.assertIn("not installed", run(*where, env=self.env).stdout)
+        for off in (nodes / "comfymon.disabled", nodes / ".disabled" / "comfymon"):
+            off.mkdir(parents=True)
+            self.assertIn(f"switched off: it is in {off}", run(*where, env=self.env).stdout)
+            off.rmdir()
+
+    def test_doctor_says_what_a_run_directory_is_that_nobody_can_use(self) -> None:
+        place = Path(self.env["COMFYMON_RUN_DIR"])
+        place.symlink_to(self.dir.name)
+        self.assertIn("is a link, not a folder", run("doctor", env=self.env).stdout)
+        place.unlink()
+        for mode, text in ((0o755, "is open to other users (mode 755)"), (0o711, "0 probe rings"), (0o700, "0 probe rings")):
+            place.mkdir()
+            place.chmod(mode)
+            self.assertIn(text, run("doctor", env=self.env).stdout)
+            place.rmdir()
 
 
 if __name__ == "__main__":
