@@ -329,9 +329,11 @@ plan_sleep(struct sender *s, uint64_t now)
 static void
 sleep_until(struct sender *s, uint64_t until, uint64_t now)
 {
+	/* While it gathers, an answer can wait as long: one wake-up less for each batch. */
+	bool deaf = until == s->gather_until && until != FOREVER && link_idle(&s->link);
 	struct pollfd p[2] = {
 		{ .fd = own_get(s->wake), .events = POLLIN },
-		{ .fd = own_get(&s->link.fd), .events = POLLIN },
+		{ .fd = deaf ? -1 : own_get(&s->link.fd), .events = POLLIN },
 	};
 	struct timespec t;
 	uint64_t ns = until > now ? until - now : 0;
