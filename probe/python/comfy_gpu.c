@@ -6,6 +6,7 @@
  */
 #include "probe/core/probe.h"
 #include "probe/python/comfy_job.h"
+#include "probe/python/comfy_tensor.h"
 
 #define DEVICES_MAX 16
 #define UUID_BYTES  64
@@ -25,13 +26,10 @@ static void
 tag_device(struct span *s, PyObject *cuda, long device, const char *method, const char *what)
 {
 	char key[48];
-	PyObject *v = PyObject_CallMethod(cuda, method, "l", device);
-	double bytes = v != NULL ? PyFloat_AsDouble(v) : -1;
+	double bytes = tensor_bytes_of(PyObject_CallMethod(cuda, method, "l", device));
 	int n = snprintf(key, sizeof key, "memory.gpu.%ld.%s_bytes", device, what);
-	PyErr_Clear();
-	if (v != NULL && bytes >= 0)
+	if (bytes >= 0)
 		span_metric(s, comfymon_intern(key, (size_t)n), bytes);
-	Py_XDECREF(v);
 }
 
 /* Which device that is: torch's order is not the driver's. torch has it from 2.4 on. */

@@ -5,8 +5,9 @@
  *
  * No object is searched for: only the cache and the list of loaded models are
  * looked at, as attributes, lists and dicts; one method is called, ComfyUI's own
- * loaded_size, which answers with a number it has.  At most VALUES_MAX values and
- * TIME_MAX_NS of this thread's time; what was not reached is told as partial.
+ * loaded_size, which answers with a number it has.  At most VALUES_MAX values that
+ * may hold something, and TIME_MAX_NS of this thread's time; what was not reached
+ * is told as partial.
  */
 #include <time.h>
 
@@ -41,7 +42,7 @@ static const struct {
 struct look {
 	PyTypeObject *tensor, *classes[HOLDERS];
 	PyObject *prompt, *added; /* nodes by id: of the prompt, of sub-graphs */
-	unsigned left, models;
+	unsigned met, left, models;
 	uint64_t until_ns;
 	bool partial;
 	double outputs, outputs_gpu, held_models, held_models_gpu;
@@ -64,11 +65,13 @@ thread_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* One more value is looked at; false when that is enough. */
+/* One more value is met; `plain` holds nothing, and costs time only. False when that is enough. */
 static bool
-may_go_on(struct look *k)
+may_go_on(struct look *k, bool plain)
 {
-	if (k->left > 0 && --k->left % TIME_EVERY == 0 && thread_ns() > k->until_ns)
+	if (k->left > 0 && !plain)
+		k->left--;
+	if (++k->met % TIME_EVERY == 0 && thread_ns() > k->until_ns)
 		k->left = 0;
 	k->partial = k->partial || k->left == 0;
 	return k->left > 0;
@@ -100,9 +103,7 @@ loaded_bytes(PyObject *patcher, PyObject *network)
 	if (n >= 0)
 		return n;
 	PyObject *v = model_attr(network, "model_loaded_weight_memory");
-	n = v != NULL ? PyFloat_AsDouble(v) : -1;
-	PyErr_Clear();
-	Py_XDECREF(v);
+	n = tensor_bytes_of(v);
 	return n > 0 ? n : 0;
 }
 
@@ -126,16 +127,13 @@ add_patcher(struct look *k, PyObject *patcher)
 		known = k->model[i] == network;
 	if (!known) {
 		k->model[k->models++] = network;
-		PyObject *size = model_attr(patcher, "size"),
-			 *device = model_attr(patcher, "load_device");
+		PyObject *device = model_attr(patcher, "load_device");
 		double loaded = loaded_bytes(patcher, network);
-		double whole = size != NULL ? PyFloat_AsDouble(size) : 0;
-		PyErr_Clear();
+		double whole = tensor_bytes_of(model_attr(patcher, "size"));
 		k->held_models += whole > loaded ? whole : loaded;
 		if (!is_processor(device))
 			k->held_models_gpu += loaded;
 		Py_XDECREF(device);
-		Py_XDECREF(size);
 	}
 	Py_XDECREF(network);
 }
@@ -152,7 +150,7 @@ add_loaded_models(struct look *k)
 		    is_of_module((PyObject *)Py_TYPE(entry), "comfy.model_management")
 			? model_attr(entry, "model")
 			: NULL;
-		if (may_go_on(k) && patcher != NULL)
+		if (may_go_on(k, false) && patcher != NULL)
 			add_patcher(k, patcher);
 		Py_XDECREF(patcher);
 		Py_DECREF(entry);
@@ -210,11 +208,10 @@ add_value(struct look *k, PyObject *o, int depth)
 {
 	PyObject *key, *value;
 	Py_ssize_t at = 0;
-	if (PyUnicode_CheckExact(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) ||
-	    o == Py_None)
-		return;
-	k->partial = k->partial || depth > DEPTH_MAX;
-	if (depth > DEPTH_MAX || !may_go_on(k))
+	bool plain = PyUnicode_CheckExact(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) ||
+		     o == Py_None;
+	k->partial = k->partial || (depth > DEPTH_MAX && !plain);
+	if (depth > DEPTH_MAX || !may_go_on(k, plain) || plain)
 		return;
 	Py_INCREF(o); /* asking a tensor may run a finalizer of the host's */
 	if (PyList_Check(o))
@@ -239,9 +236,9 @@ static void
 add_entry(struct look *k, PyObject *entry)
 {
 	PyObject *outputs = NULL;
+	Py_INCREF(entry); /* before it is asked: the cache may let go of it meanwhile */
 	if (PyTuple_Check(entry) && !PyTuple_CheckExact(entry))
 		outputs = model_attr(entry, "outputs");
-	Py_INCREF(entry);
 	add_value(k, outputs != NULL ? outputs : entry, 0);
 	Py_DECREF(entry);
 	Py_XDECREF(outputs);
@@ -344,7 +341,7 @@ add_cache(struct look *k, PyObject *cache, int depth)
 		if (found < PyDict_GET_SIZE(entries))
 			add_rest(k, entries);
 	}
-	while (below != NULL && PyDict_Check(below) && depth < DEPTH_MAX && may_go_on(k) &&
+	while (below != NULL && PyDict_Check(below) && depth < DEPTH_MAX && may_go_on(k, false) &&
 	       PyDict_Next(below, &at, &key, &sub)) {
 		Py_INCREF(sub);
 		add_cache(k, sub, depth + 1);

@@ -12,6 +12,7 @@
 
 #include "probe/core/probe.h"
 #include "probe/python/comfy.h"
+#include "probe/python/comfy_tensor.h"
 
 #define TUPLE_LOOK 4 /* a loader returns (model, clip, vae, …), any of them None */
 
@@ -33,11 +34,7 @@ model_attr(PyObject *o, const char *name)
 double
 model_ask(PyObject *patcher, const char *method)
 {
-	PyObject *v = PyObject_CallMethod(patcher, method, NULL);
-	double number = v != NULL ? PyFloat_AsDouble(v) : -1;
-	Py_XDECREF(v);
-	PyErr_Clear();
-	return number;
+	return tensor_bytes_of(PyObject_CallMethod(patcher, method, NULL));
 }
 
 const char *

@@ -5,7 +5,9 @@
 #include "probe/python/comfy_job.h"
 
 #define TENSORS_MAX 64
+#define VALUES_MAX  512
 #define DEPTH_MAX   4
+#define BYTES_MAX   1e18 /* more is said by mistake */
 
 static struct {
 	PyObject *nbytes, *numel, *element_size, *is_cpu, *device, *type;
@@ -68,26 +70,24 @@ tensor_is(PyObject *o, PyTypeObject *tensor)
 	return false;
 }
 
-/* Takes the reference. -1: no number. */
-static double
-taken(PyObject *v)
+double
+tensor_bytes_of(PyObject *v)
 {
 	double x = v != NULL ? PyFloat_AsDouble(v) : -1;
+	PyErr_Clear();
 	Py_XDECREF(v);
-	if (x < 0)
-		PyErr_Clear();
-	return x;
+	return x >= 0 && x < BYTES_MAX ? x : -1;
 }
 
 static double
 elements_bytes(PyObject *t)
 {
-	double bytes = taken(PyObject_GetAttr(t, names.nbytes));
+	double bytes = tensor_bytes_of(PyObject_GetAttr(t, names.nbytes));
 	if (bytes >= 0)
 		return bytes;
 	/* torch before 2.1 */
-	double count = taken(PyObject_CallMethodNoArgs(t, names.numel));
-	double each = taken(PyObject_CallMethodNoArgs(t, names.element_size));
+	double count = tensor_bytes_of(PyObject_CallMethodNoArgs(t, names.numel));
+	double each = tensor_bytes_of(PyObject_CallMethodNoArgs(t, names.element_size));
 	return count > 0 && each > 0 ? count * each : 0;
 }
 
@@ -123,7 +123,7 @@ measure_storage(PyObject *t, struct tensor_size *out)
 		PyErr_Clear();
 		return false;
 	}
-	out->storage_bytes = taken(PyObject_CallMethodNoArgs(storage, names.nbytes));
+	out->storage_bytes = tensor_bytes_of(PyObject_CallMethodNoArgs(storage, names.nbytes));
 	PyObject *id = PyObject_GetAttr(storage, names.cdata);
 	unsigned long long address = id != NULL ? PyLong_AsUnsignedLongLongMask(id) : 0;
 	PyErr_Clear();
@@ -148,7 +148,7 @@ tensor_measure(PyObject *t, bool storage, struct tensor_size *out)
 struct sums {
 	PyTypeObject *tensor;
 	double cpu, other;
-	unsigned tensors;
+	unsigned tensors, values;
 };
 
 static void
@@ -156,7 +156,7 @@ add_value(struct sums *sums, PyObject *o, int depth)
 {
 	PyObject *key, *value;
 	Py_ssize_t at = 0;
-	if (depth > DEPTH_MAX || sums->tensors >= TENSORS_MAX)
+	if (depth > DEPTH_MAX || sums->tensors >= TENSORS_MAX || ++sums->values > VALUES_MAX)
 		return;
 	Py_INCREF(o); /* asking a tensor may run a finalizer of the host's */
 	if (tensor_is(o, sums->tensor)) {

@@ -17,6 +17,8 @@ struct tensor_size {
 	uintptr_t storage;    /* the same for all that share it */
 };
 
+/* A number of bytes, -1 when it is none that can be; takes the reference (NULL: -1). */
+double tensor_bytes_of(PyObject *v);
 /* Names in torch; -1 with an exception. */
 int tensor_setup(void);
 /* The class, new reference; NULL while the host has no torch. */

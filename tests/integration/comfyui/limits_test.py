@@ -1,0 +1,115 @@
+"""What a host's values and objects may cost, however large they are and whatever their methods do."""
+
+from __future__ import annotations
+
+import sys
+import time
+import unittest
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from held_test import MIB, Cache, PromptExecutor, execution, tensor, torch  # noqa: E402
+from base import Case, Span, _comfymon  # noqa: E402
+
+JOB, NODE = "comfyui.workflow.execute", "comfyui.node.execute"
+
+
+class WorkingExecutor(PromptExecutor):
+    """One node, which has these results."""
+
+    def execute(self, prompt: Any, prompt_id: str, extra_data: Any = {}, execute_outputs: Any = []) -> None:
+        execution.execute(None, None, self.caches, "1", extra_data, set(), prompt_id, {}, {})  # type: ignore[attr-defined]
+
+
+def execute(server: Any, dynprompt: Any, caches: Any, current_item: str, extra_data: Any, executed: Any, prompt_id: str,
+            execution_list: Any, pending_subgraph_results: Any) -> Tuple[bool, None, None]:
+    execution.get_output_data(prompt_id, current_item, None, {}, caches.outputs)  # type: ignore[attr-defined]
+    return True, None, None
+
+
+def get_output_data(prompt_id: str, unique_id: str, obj: Any, input_data_all: Dict[str, Any], results: Any) -> Any:
+    return results
+
+
+execution.__dict__.update(PromptExecutor=WorkingExecutor, execute=execute, get_output_data=get_output_data)
+sys.modules["execution"] = execution
+
+
+def nested(shape: Tuple[int, ...]) -> Any:
+    """Lists of lists of numbers; each level holds the same one again and again, so that it takes no memory."""
+    value: Any = 0
+    for length in reversed(shape):
+        value = [value] * length
+    return value
+
+
+class Limits(Case):
+    def setUp(self) -> None:
+        super().setUp()
+        _comfymon.attach()
+        self.addCleanup(_comfymon.detach)
+
+    def job(self, outputs: Any) -> Tuple[Dict[str, Span], float]:
+        """Spans by their names, and the thread's time that the job took, milliseconds."""
+        began = time.thread_time()
+        WorkingExecutor(outputs).execute({"1": {"class_type": "Node"}}, "an id", {}, [])
+        took = (time.thread_time() - began) * 1e3
+        return {s.name: s for s in self.ring().spans()}, took
+
+    def test_numbers_without_end_are_not_all_met(self) -> None:
+        """100 million of them took 0.28 s of the interpreter's time; 10,000 are no reason to stop."""
+        spans, took = self.job(Cache({"1": "a"}, {"a": [[nested((100, 1_000_000))]]}))
+        self.assertEqual(spans[JOB].meta["memory.held.partial"], "true")
+        self.assertLess(took, 100)
+
+    def test_a_few_numbers_are_no_reason_to_stop(self) -> None:
+        spans, _ = self.job(Cache({"1": "a"}, {"a": [[nested((10_000,)), tensor(1)]]}))
+        self.assertNotIn("memory.held.partial", spans[JOB].meta)
+        self.assertEqual(spans[JOB].metrics["memory.held.outputs_bytes"], MIB)
+
+    def test_results_in_results_are_not_all_met(self) -> None:
+        """64 lists of 64 lists of 64 lists: 32 ms for each node."""
+        spans, took = self.job([[tensor(1)], nested((64,) * 5)])
+        self.assertEqual(spans[NODE].metrics["node.output_bytes"], MIB)
+        self.assertLess(took, 15)
+
+    def test_tensors_that_lie_about_their_size(self) -> None:
+        for said in (-5, 10**400, float("nan"), float("inf"), "12", None, KeyError("size"), [1]):
+            with self.subTest(said=repr(said)[:20]):
+                def tell(_: Any, said: Any = said) -> Any:
+                    if isinstance(said, Exception):
+                        raise said
+                    return said
+
+                liar = type("Liar", (torch.Tensor,), {
+                    "nbytes": property(tell), "untyped_storage": tell, "numel": tell, "element_size": tell,
+                    "is_cpu": property(tell)})
+                shape = liar.__new__(liar)
+                spans, _ = self.job(Cache({"1": "a"}, {"a": [[shape]]}))
+                told = spans[JOB].metrics
+                self.assertGreaterEqual(told["memory.held.outputs_bytes"], 0)
+                self.assertLess(told["memory.held.outputs_bytes"], 1 << 62)
+                self.assertGreaterEqual(told["memory.unaccounted_bytes"], 0)
+                spans, _ = self.job([[shape]])
+                self.assertLess(spans[NODE].metrics.get("node.output_bytes", 0), 1 << 62)
+        self.assertEqual([h["failures"] for h in _comfymon.hooks() if h["failures"]], [])
+
+    def test_an_entry_that_leaves_the_cache_while_it_is_asked(self) -> None:
+        cache = Cache({"1": "a"}, {})
+
+        class Leaves(tuple):
+            @property
+            def outputs(self) -> Any:
+                cache.cache.clear()
+                return None
+
+        for outputs in (cache, cache.cache):
+            cache.cache.update({number: Leaves(([],)) for number in range(50)}, a=Leaves(([],)))
+            spans, _ = self.job(outputs)
+            self.assertEqual(spans[JOB].meta["workflow.status"], "success")
+        self.assertEqual([h["failures"] for h in _comfymon.hooks() if h["failures"]], [])
+
+
+if __name__ == "__main__":
+    unittest.main()
