@@ -63,18 +63,29 @@ remove_at(size_t at)
 /* ---- cancelled ---------------------------------------------------------- */
 
 static bool
-is_among(const struct waiting *w, PyObject *list)
+is_job(const struct waiting *w, PyObject *item)
 {
-	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-		PyObject *item = PyList_GET_ITEM(list, i), *number = part(item, 0);
-		if ((uintptr_t)item == w->item)
+	PyObject *number = part(item, 0);
+	if ((uintptr_t)item == w->item)
+		return true;
+	double x = number != NULL && PyFloat_Check(number)  ? PyFloat_AS_DOUBLE(number)
+		   : number != NULL && PyLong_Check(number) ? PyLong_AsDouble(number)
+							    : -1;
+	PyErr_Clear();
+	return x == w->hand.number && comfy_same(part(item, 1), w->prompt_id);
+}
+
+/* Both are mostly in the same order: the search goes on, backwards, from where the last one was. */
+static bool
+is_among(const struct waiting *w, PyObject *list, Py_ssize_t *from)
+{
+	Py_ssize_t n = PyList_GET_SIZE(list);
+	for (Py_ssize_t k = 0; k < n; k++) {
+		Py_ssize_t i = *from >= k ? *from - k : *from - k + n;
+		if (i < n && is_job(w, PyList_GET_ITEM(list, i))) {
+			*from = i > 0 ? i - 1 : n - 1;
 			return true;
-		double x = number != NULL && PyFloat_Check(number)  ? PyFloat_AS_DOUBLE(number)
-			   : number != NULL && PyLong_Check(number) ? PyLong_AsDouble(number)
-								    : -1;
-		PyErr_Clear();
-		if (x == w->hand.number && comfy_same(part(item, 1), w->prompt_id))
-			return true;
+		}
 	}
 	return false;
 }
@@ -105,10 +116,13 @@ reconcile(PyObject *self)
 {
 	PyObject *list = self != NULL ? PyObject_GetAttr(self, comfy_names.queue) : NULL;
 	PyErr_Clear();
-	if (list != NULL && PyList_Check(list) && inside_get == 0)
+	if (list != NULL && PyList_Check(list) && inside_get == 0) {
+		Py_ssize_t from = PyList_GET_SIZE(list) - 1;
 		for (size_t i = count; i-- > 0;)
-			if (queue[i]->thread == 0 && queue[i]->placed && !is_among(queue[i], list))
+			if (queue[i]->thread == 0 && queue[i]->placed &&
+			    !is_among(queue[i], list, &from))
 				cancel(i);
+	}
 	Py_XDECREF(list);
 }
 
@@ -116,7 +130,10 @@ static bool
 may_be_behind(PyObject *self)
 {
 	PyObject *list = self != NULL ? PyObject_GetAttr(self, comfy_names.queue) : NULL;
-	bool behind = list != NULL && PyList_Check(list) && (size_t)PyList_GET_SIZE(list) != count;
+	size_t wait = 0;
+	for (size_t i = 0; i < count; i++)
+		wait += queue[i]->thread == 0;
+	bool behind = list != NULL && PyList_Check(list) && (size_t)PyList_GET_SIZE(list) != wait;
 	PyErr_Clear();
 	Py_XDECREF(list);
 	return behind;

@@ -1,18 +1,44 @@
-"""What a host's values and objects may cost, however large they are and whatever their methods do."""
+"""What a host's values, objects and queues may cost, however large they are and whatever their methods do."""
 
 from __future__ import annotations
 
+import heapq
 import sys
 import time
 import unittest
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from held_test import MIB, Cache, PromptExecutor, execution, tensor, torch  # noqa: E402
 from base import Case, Span, _comfymon  # noqa: E402
 
 JOB, NODE = "comfyui.workflow.execute", "comfyui.node.execute"
+WAITING = 2000
+
+
+class PromptQueue:
+    def __init__(self) -> None:
+        self.queue: List[Any] = []
+        self.taken = 0
+
+    def put(self, item: Any) -> None:
+        heapq.heappush(self.queue, item)
+
+    def get(self) -> Tuple[Any, int]:
+        self.taken += 1
+        return heapq.heappop(self.queue), self.taken
+
+    def task_done(self, item_id: int) -> None:
+        pass
+
+    def delete_queue_item(self, function: Callable[[Any], bool]) -> bool:
+        for number, item in enumerate(self.queue):
+            if function(item):
+                self.queue.pop(number)
+                heapq.heapify(self.queue)
+                return True
+        return False
 
 
 class WorkingExecutor(PromptExecutor):
@@ -32,7 +58,8 @@ def get_output_data(prompt_id: str, unique_id: str, obj: Any, input_data_all: Di
     return results
 
 
-execution.__dict__.update(PromptExecutor=WorkingExecutor, execute=execute, get_output_data=get_output_data)
+execution.__dict__.update(PromptExecutor=WorkingExecutor, PromptQueue=PromptQueue, execute=execute,
+                          get_output_data=get_output_data)
 sys.modules["execution"] = execution
 
 
@@ -73,6 +100,31 @@ class Limits(Case):
         spans, took = self.job([[tensor(1)], nested((64,) * 5)])
         self.assertEqual(spans[NODE].metrics["node.output_bytes"], MIB)
         self.assertLess(took, 15)
+
+    def test_a_long_queue_costs_a_job_no_more_than_a_short_one(self) -> None:
+        """Each get compared all that wait with all that the queue has: 10 ms with 2,000."""
+        queue = PromptQueue()
+        for number in range(WAITING):
+            queue.put((number, f"id {number}", {}, {}, []))
+        best = float("inf")
+        for number in range(20):
+            began = time.thread_time()
+            (_, prompt_id, *_rest), item_id = queue.get()
+            best = min(best, time.thread_time() - began)
+            self.assertEqual(prompt_id, f"id {number}")
+            queue.task_done(item_id)
+        self.assertLess(best, 2e-3)
+        self.assertEqual(_comfymon.jobs()["waiting"], WAITING - 20)
+        self.assertTrue(queue.delete_queue_item(lambda item: item[1] == "id 1000"))
+        self.assertEqual(_comfymon.jobs()["waiting"], WAITING - 21)
+        del queue.queue[5:1500]  # by somebody who asks no method
+        queue.put((WAITING, "one more", {}, {}, []))
+        self.assertEqual(_comfymon.jobs()["waiting"], len(queue.queue))
+        queue.queue.clear()
+        queue.delete_queue_item(lambda item: False)
+        self.assertEqual(_comfymon.jobs()["waiting"], 0)
+        ended = [s for s in self.ring().spans() if s.name == "comfyui.queue.wait"]
+        self.assertEqual(len([s for s in ended if s.meta.get("workflow.status") == "cancelled"]), WAITING - 19)
 
     def test_tensors_that_lie_about_their_size(self) -> None:
         for said in (-5, 10**400, float("nan"), float("inf"), "12", None, KeyError("size"), [1]):
