@@ -137,6 +137,25 @@ address_bytes(const union line_address *a)
 					      : sizeof a->v4;
 }
 
+/*
+ * Where nobody listens the kernel may have given us that very port: we would be
+ * told our own numbers, and keep the place of whoever is to listen there.
+ */
+static bool
+is_ourselves(const struct line *l, const union line_address *a)
+{
+	union line_address own;
+	socklen_t n = sizeof own;
+
+	if (l->is_unix || getsockname(l->fd, &own.any, &n) != 0)
+		return false;
+	return a->any.sa_family == AF_INET
+		   ? own.v4.sin_port == a->v4.sin_port &&
+			 own.v4.sin_addr.s_addr == a->v4.sin_addr.s_addr
+		   : own.v6.sin6_port == a->v6.sin6_port &&
+			 IN6_ARE_ADDR_EQUAL(&own.v6.sin6_addr, &a->v6.sin6_addr);
+}
+
 bool
 line_open(struct line *l, enum metrics_drop *why)
 {
@@ -152,9 +171,13 @@ line_open(struct line *l, enum metrics_drop *why)
 	l->fd = socket(a->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd < 0)
 		return fail(l, errno, why);
-	if (connect(l->fd, &a->any, address_bytes(a)) == 0)
+	if (connect(l->fd, &a->any, address_bytes(a)) != 0) {
+		(void)fail(l, errno, why);
+	} else if (is_ourselves(l, a)) {
+		(void)fail(l, ECONNREFUSED, why);
+	} else {
 		return true;
-	(void)fail(l, errno, why);
+	}
 	line_close(l);
 	return false;
 }

@@ -50,6 +50,26 @@ serve(const char *path, uint16_t *port)
 	return fd;
 }
 
+/* Free, and none that the kernel gives to a socket by itself: it may be had again after a close. */
+static uint16_t
+quiet_port(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET };
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (uint16_t port = 20000; port < 30000; port++) {
+		int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		int rv;
+
+		a.sin_port = htons(port);
+		rv = bind(fd, (struct sockaddr *)&a, sizeof a);
+		close(fd);
+		if (rv == 0)
+			return port;
+	}
+	abort();
+}
+
 /* What was added to a count in all that came. */
 static uint64_t
 sum(int fd, const char *name)
@@ -194,8 +214,10 @@ TEST(keeps_counts_while_nobody_listens_on_the_port)
 	uint64_t told = 0;
 	char url[64];
 	struct metrics *m;
-	int fd = serve(NULL, &port);
+	int fd;
 
+	port = quiet_port();
+	fd = serve(NULL, &port);
 	snprintf(url, sizeof url, "udp://127.0.0.1:%u", port);
 	m = make(url);
 	for (int round = 0; round < 20; round++) {
@@ -218,18 +240,35 @@ TEST(keeps_counts_while_nobody_listens_on_the_port)
 	free(s);
 }
 
+/* The kernel may give the sender's socket the very port that nobody listens on. */
+TEST(never_talks_to_itself)
+{
+	enum metrics_drop why = METRICS_FAILED;
+	uint16_t port = 0;
+	struct line l;
+	char url[64];
+
+	close(serve(NULL, &port));
+	snprintf(url, sizeof url, "udp://127.0.0.1:%u", port);
+	CHECK_EQ(line_parse(url, &l), E_OK);
+	for (int i = 0; i < 100000; i++) {
+		REQUIRE(!line_open(&l, &why) || !line_send(&l, "x", 1, &why));
+		CHECK_EQ(why, METRICS_REFUSED);
+		line_close(&l);
+	}
+}
+
 TEST(says_that_a_name_has_no_address)
 {
-	struct status_snapshot *s = snapshot_plain();
-	struct metrics *m = make("udp://nobody.invalid:8125");
+	enum metrics_drop why = METRICS_FAILED;
+	struct line l;
 
-	CHECK_EQ(metrics_start(m), E_OK); /* its thread resolves, then asks nobody */
-	metrics_stop(m);
-	metrics_flush_last(m, s);
-	CHECK(status_of(m).dropped[METRICS_UNRESOLVED] > 0);
-	CHECK(strstr(status_of(m).last_error, "nobody.invalid") != NULL);
-	metrics_free(m);
-	free(s);
+	CHECK_EQ(line_parse("udp://nobody.invalid:8125", &l), E_OK);
+	CHECK(line_needs_resolver(&l));
+	line_resolve(&l);
+	CHECK(!line_open(&l, &why));
+	CHECK_EQ(why, METRICS_UNRESOLVED);
+	CHECK(strstr(l.error, "nobody.invalid") != NULL);
 }
 
 TEST(is_off_when_it_is_not_there)
@@ -250,6 +289,7 @@ main(void)
 	RUN(keeps_counts_while_a_unix_socket_is_away_and_finds_the_new_one);
 	RUN(does_not_wait_for_who_does_not_read);
 	RUN(keeps_counts_while_nobody_listens_on_the_port);
+	RUN(never_talks_to_itself);
 	RUN(says_that_a_name_has_no_address);
 	RUN(is_off_when_it_is_not_there);
 	rmdir(dir);
