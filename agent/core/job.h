@@ -36,6 +36,7 @@ struct job_row {
 	uint64_t trace_hi, trace_lo;
 	uint64_t wait_span, run_span; /* ids of its spans, 0 not seen */
 	int64_t item;                 /* of ComfyUI's queue, -1 unknown */
+	uint64_t thread;              /* that runs it, 0 unknown */
 	enum job_state state;
 	int32_t signal;    /* that ended its process, 0 none */
 	bool device_error; /* it failed by an error of the device (CUDA) */

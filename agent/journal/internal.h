@@ -21,7 +21,6 @@ struct row {
 	bool dirty;
 	bool fresh;         /* its id came with the transaction that is open */
 	bool final_on_disk; /* a notice was given */
-	uint64_t thread;    /* that runs it, 0 unknown */
 	uint64_t node_start_ns;
 	uint64_t used;
 };
@@ -44,8 +43,8 @@ struct row *rows_of_wait(struct journal *j, const struct span_seen *s, const str
 struct row *rows_of_run(struct journal *j, const struct span_seen *s, const struct facts *f);
 struct row *rows_by_id(struct journal *j, int64_t id);
 bool rows_has(const struct journal *j, int64_t id); /* at hand */
-/* The one that runs, or has just failed, in the trace of a node. */
+/* The newest that runs, or has failed, in the trace of a node. */
 struct row *rows_of_node(struct journal *j, const struct span_seen *s, const struct facts *f);
-/* All that have no end of this probe come to hand. */
-void rows_gather(struct journal *j, int64_t probe);
+/* All of this probe in these states (a bit each) come to hand. */
+void rows_gather(struct journal *j, int64_t probe, uint32_t states);
 void rows_fail(struct journal *j, enum err e);

@@ -189,11 +189,12 @@ see_wait(struct journal *j, const struct span_seen *s, const struct facts *f)
 static void
 end_others_of_thread(struct journal *j, const struct row *now, uint64_t at_real_ns)
 {
+	rows_gather(j, now->job.probe, 1u << JOB_RUNNING);
 	for (size_t i = 0; i < j->count; i++) {
 		struct row *r = j->rows[i];
 
-		if (r != now && r->thread == now->thread && r->job.probe == now->job.probe &&
-		    r->job.state == JOB_RUNNING)
+		if (r != now && r->job.thread == now->job.thread &&
+		    r->job.probe == now->job.probe && r->job.state == JOB_RUNNING)
 			end_as(r, JOB_FAILED, "record_lost", at_real_ns);
 	}
 }
@@ -209,7 +210,7 @@ describe(struct row *r, const struct span_seen *s, const struct facts *f)
 	if (f->item >= 0)
 		r->job.item = (int64_t)f->item;
 	if (f->thread > 0)
-		r->thread = (uint64_t)f->thread;
+		r->job.thread = (uint64_t)f->thread;
 	if (f->nodes >= 0)
 		r->job.nodes = f->nodes < UINT32_MAX ? (uint32_t)f->nodes : UINT32_MAX;
 	if (f->executed >= 0)
@@ -264,7 +265,7 @@ see_run(struct journal *j, const struct span_seen *s, const struct facts *f)
 	describe(r, s, f);
 	if (r->job.state == JOB_QUEUED)
 		r->job.state = JOB_RUNNING;
-	if (r->thread != 0 && s->open)
+	if (r->job.thread != 0 && s->open)
 		end_others_of_thread(j, r, r->job.started_real_ns);
 	if (s->open || r->job.state != JOB_RUNNING)
 		return;
@@ -333,7 +334,7 @@ journal_gone(struct journal *j, int64_t probe, const uint8_t boot_id[16], uint64
 	struct journal_death death = { .known = false };
 	bool asked = false;
 
-	rows_gather(j, probe);
+	rows_gather(j, probe, 1u << JOB_QUEUED | 1u << JOB_RUNNING);
 	for (size_t i = 0; i < j->count; i++) {
 		struct row *r = j->rows[i];
 
@@ -405,6 +406,8 @@ journal_resolve(
 
 	if (r == NULL)
 		return j->failed != E_OK ? j->failed : E_NOTFOUND;
+	if (r->dirty && r->job.state == state)
+		return E_OK;
 	if (r->job.state != JOB_QUEUED || (state != JOB_RESUBMITTED && state != JOB_LOST))
 		return E_STATE;
 	/* Alive, it would run it yet. */

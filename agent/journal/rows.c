@@ -97,11 +97,16 @@ rows_by_id(struct journal *j, int64_t id)
 	return NULL;
 }
 
-/* A question to rows at hand and to those of the store: does this one fit? */
+/*
+ * A question to rows at hand and to those of the store: does this one fit?  What
+ * has a span's id is among the newest of its prompt id; who waits for a thread has
+ * waited for longest, behind however many of that prompt id.
+ */
 struct question {
 	const struct span_seen *s;
 	const char *prompt_id;
 	bool (*fits)(const struct question *q, const struct job_row *job);
+	bool oldest_queued;
 };
 
 static bool
@@ -112,13 +117,16 @@ same_trace(const struct question *q, const struct job_row *job)
 	       (q->prompt_id[0] == '\0' || strcmp(job->prompt_id, q->prompt_id) == 0);
 }
 
-/* The first row put down among those that fit. */
+/* Rows lie as they came to hand, mostly the oldest first. */
 static struct row *
 search_hand(const struct journal *j, const struct question *q)
 {
-	for (size_t i = 0; i < j->count; i++)
-		if (q->fits(q, &j->rows[i]->job))
-			return j->rows[i];
+	for (size_t i = 0; i < j->count; i++) {
+		struct row *r = j->rows[q->oldest_queued ? i : j->count - 1 - i];
+
+		if (q->fits(q, &r->job))
+			return r;
+	}
 	return NULL;
 }
 
@@ -144,15 +152,17 @@ static struct row *
 search(struct journal *j, const struct question *q)
 {
 	struct search s = { .j = j, .q = q, .found = search_hand(j, q) };
-	struct job_filter f = { .probe = q->s->probe,
-		.prompt_id = q->prompt_id,
-		.oldest_first = true,
-		.limit = LOOK_BACK };
+	struct job_filter queued = {
+		.probe = q->s->probe, .states = 1u << JOB_QUEUED, .oldest_first = true
+	};
+	struct job_filter newest = {
+		.probe = q->s->probe, .prompt_id = q->prompt_id, .limit = LOOK_BACK
+	};
 	enum err e;
 
 	if (s.found != NULL || q->prompt_id[0] == '\0')
 		return used(j, s.found);
-	e = j->o.store->ops->jobs(j->o.store, &f, look, &s);
+	e = j->o.store->ops->jobs(j->o.store, q->oldest_queued ? &queued : &newest, look, &s);
 	if (e != E_OK && e != E_EXISTS)
 		rows_fail(j, e);
 	return used(j, s.found);
@@ -170,13 +180,14 @@ is_run(const struct question *q, const struct job_row *job)
 	return same_trace(q, job) && job->run_span == q->s->span->span_id;
 }
 
-/* One that waits for its run, or a run that has seen nothing of its wait. */
+/* One that waits for its run. */
 static bool
 lacks_run(const struct question *q, const struct job_row *job)
 {
 	return same_trace(q, job) && job->run_span == 0 && job->state == JOB_QUEUED;
 }
 
+/* A run that has seen nothing of its wait. */
 static bool
 lacks_wait(const struct question *q, const struct job_row *job)
 {
@@ -192,7 +203,7 @@ may_hold_node(const struct question *q, const struct job_row *job)
 struct row *
 rows_of_wait(struct journal *j, const struct span_seen *s, const struct facts *f)
 {
-	struct question q = { s, f->prompt_id, is_wait };
+	struct question q = { s, f->prompt_id, is_wait, false };
 	struct row *r = search(j, &q);
 
 	q.fits = lacks_wait;
@@ -202,17 +213,18 @@ rows_of_wait(struct journal *j, const struct span_seen *s, const struct facts *f
 struct row *
 rows_of_run(struct journal *j, const struct span_seen *s, const struct facts *f)
 {
-	struct question q = { s, f->prompt_id, is_run };
+	struct question q = { s, f->prompt_id, is_run, false };
 	struct row *r = search(j, &q);
 
 	q.fits = lacks_run;
+	q.oldest_queued = true;
 	return r != NULL ? r : search(j, &q);
 }
 
 struct row *
 rows_of_node(struct journal *j, const struct span_seen *s, const struct facts *f)
 {
-	struct question q = { s, f->prompt_id, may_hold_node };
+	struct question q = { s, f->prompt_id, may_hold_node, false };
 
 	return search(j, &q);
 }
@@ -226,11 +238,9 @@ gather(void *ctx, const struct job_row *job)
 }
 
 void
-rows_gather(struct journal *j, int64_t probe)
+rows_gather(struct journal *j, int64_t probe, uint32_t states)
 {
-	struct job_filter f = {
-		.probe = probe, .states = 1u << JOB_QUEUED | 1u << JOB_RUNNING, .oldest_first = true
-	};
+	struct job_filter f = { .probe = probe, .states = states, .oldest_first = true };
 	enum err e = j->o.store->ops->jobs(j->o.store, &f, gather, j);
 
 	if (e != E_OK)

@@ -6,7 +6,7 @@
  */
 #include "agent/store/common.h"
 
-#define NUMBERS 14u
+#define NUMBERS 15u
 #define TEXTS   9u
 
 struct text {
@@ -38,7 +38,7 @@ job_encode(uint8_t p[JOB_BLOB_MAX], const struct job_row *j)
 	const uint64_t numbers[NUMBERS] = { j->trace_hi, j->trace_lo, j->wait_span, j->run_span,
 		(uint64_t)j->item, (uint64_t)(int64_t)j->signal, j->device_error, j->queued_real_ns,
 		j->started_real_ns, j->ended_real_ns, j->peak_rss_bytes, j->nodes, j->executed,
-		j->cached };
+		j->cached, j->thread };
 	struct job_row copy = *j;
 	struct text texts[TEXTS];
 	size_t at = 4;
@@ -104,6 +104,7 @@ job_decode(const uint8_t *p, size_t n, struct job_row *j)
 	j->nodes = (uint32_t)v[11];
 	j->executed = (uint32_t)v[12];
 	j->cached = (uint32_t)v[13];
+	j->thread = v[14];
 	return E_OK;
 }
 

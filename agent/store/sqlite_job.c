@@ -118,12 +118,20 @@ walk(struct sqlite_store *s, sqlite3_stmt *q, const struct job_filter *f, uint32
 	return e;
 }
 
+/* The one that a filter wants, -1 when there are several. */
+static int
+only_state(uint32_t states)
+{
+	return states != 0 && (states & (states - 1)) == 0 ? __builtin_ctz(states) : -1;
+}
+
 enum err
 sqlite_jobs(struct store *st, const struct job_filter *f, job_fn fn, void *ctx)
 {
 	struct sqlite_store *s = sqlite_of(st);
 	const uint32_t open = 1u << JOB_QUEUED | 1u << JOB_RUNNING;
 	sqlite3_stmt *q;
+	int state;
 
 	if (s->no_jobs)
 		return E_OK;
@@ -133,6 +141,12 @@ sqlite_jobs(struct store *st, const struct job_filter *f, job_fn fn, void *ctx)
 	} else if (f->prompt_id != NULL) {
 		q = sq(s, f->oldest_first ? STMT_JOB_PROMPT_UP : STMT_JOB_PROMPT_DOWN);
 		sqlite3_bind_text(q, 1, f->prompt_id, -1, SQLITE_STATIC);
+	} else if (f->states == 1u << JOB_QUEUED && f->oldest_first && f->probe != 0) {
+		q = sq(s, STMT_JOB_OPEN_UP); /* others may have many that wait, too */
+		sqlite3_bind_int64(q, 1, f->probe);
+	} else if ((state = only_state(f->states)) >= 0) {
+		q = sq(s, f->oldest_first ? STMT_JOB_STATE_UP : STMT_JOB_STATE_DOWN);
+		sqlite3_bind_int(q, 1, state);
 	} else if (f->states != 0 && (f->states & ~open) == 0) {
 		q = sq(s, !f->oldest_first ? STMT_JOB_OPEN_DOWN
 			  : f->probe != 0  ? STMT_JOB_OPEN_UP

@@ -28,6 +28,7 @@ TEST(every_field_comes_back)
 		.nodes = UINT32_MAX,
 		.executed = 10,
 		.cached = 11,
+		.thread = UINT64_C(1) << 33,
 		.prompt_id = UUID,
 		.reason = "oom_cgroup",
 		.certainty = "certain",
@@ -51,6 +52,7 @@ TEST(every_field_comes_back)
 	CHECK_EQ(back.peak_rss_bytes, j.peak_rss_bytes);
 	CHECK_EQ(back.nodes, j.nodes);
 	CHECK_EQ(back.cached, 11);
+	CHECK_EQ(back.thread, j.thread);
 	CHECK_STR(back.workflow, j.workflow);
 	CHECK_STR(back.node_class, "K\xc3\xa9");
 	CHECK_STR(back.body, "b");

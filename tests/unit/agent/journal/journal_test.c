@@ -506,6 +506,54 @@ TEST(a_thread_that_runs_another_job_has_ended_the_first)
 	desk_close(&d);
 }
 
+static void
+begin_again(struct desk *d)
+{
+	journal_free(d->journal);
+	open_journal(d);
+}
+
+TEST(a_new_collector_knows_the_thread_of_a_job_too)
+{
+	struct desk d = desk_open();
+	struct shelf s;
+
+	open_journal(&d);
+	RUN_OPENS(&d, 5);
+	keep(&d);
+	begin_again(&d); /* and meanwhile the ring was full */
+	RUN_OPENS(&d, 6);
+	keep(&d);
+	s = shelf(&d);
+	CHECK_EQ(s.count, 2);
+	CHECK_STR(s.rows[0].reason, "record_lost");
+	CHECK_EQ(s.rows[1].state, JOB_RUNNING);
+	desk_close(&d);
+}
+
+TEST(one_prompt_id_used_a_hundred_times_is_a_hundred_jobs)
+{
+	struct desk d = desk_open();
+	struct job_row job;
+	unsigned jobs = 0;
+
+	open_journal(&d);
+	for (uint64_t t = 1; t <= 100; t++) {
+		WAIT_OPENS(&d, t);
+		keep(&d);
+		begin_again(&d);
+		RUN_OPENS(&d, t);
+		keep(&d);
+		begin_again(&d);
+		RUN_ENDS(&d, t, "success");
+		keep(&d);
+	}
+	for (; d.store->ops->job_get(d.store, jobs + 1, &job) == E_OK; jobs++)
+		CHECK_EQ(job.state, JOB_SUCCEEDED);
+	CHECK_EQ(jobs, 100);
+	desk_close(&d);
+}
+
 TEST(a_body_keeps_a_waiting_job_for_resubmission)
 {
 	struct desk d = desk_open();
@@ -525,6 +573,8 @@ TEST(a_body_keeps_a_waiting_job_for_resubmission)
 	CHECK_EQ(journal_resolve(d.journal, 4711, JOB_RESUBMITTED, "", S), E_NOTFOUND);
 	CHECK_EQ(journal_resolve(d.journal, s.rows[0].id, JOB_SUCCEEDED, "", S), E_STATE);
 	CHECK_EQ(journal_resolve(d.journal, s.rows[0].id, JOB_RESUBMITTED, "killed", 9 * S), E_OK);
+	CHECK_EQ(journal_resolve(d.journal, s.rows[0].id, JOB_RESUBMITTED, "killed", 10 * S), E_OK);
+	CHECK_EQ(journal_resolve(d.journal, s.rows[0].id, JOB_LOST, "late", 9 * S), E_STATE);
 	keep(&d);
 	s = shelf(&d);
 	CHECK_EQ(s.rows[0].state, JOB_RESUBMITTED);
@@ -575,6 +625,8 @@ main(void)
 	RUN(a_new_collector_finds_what_an_earlier_one_left);
 	RUN(what_a_failed_transaction_took_back_is_written_by_the_next);
 	RUN(a_thread_that_runs_another_job_has_ended_the_first);
+	RUN(a_new_collector_knows_the_thread_of_a_job_too);
+	RUN(one_prompt_id_used_a_hundred_times_is_a_hundred_jobs);
 	RUN(a_body_keeps_a_waiting_job_for_resubmission);
 	RUN(many_waiting_jobs_cost_bounded_memory_and_all_end);
 	return t_done();
