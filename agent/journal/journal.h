@@ -55,7 +55,7 @@ void journal_gone(
 /*
  * Somebody has put a waiting job of a dead process into the queue again
  * (JOB_RESUBMITTED), or has given that up (JOB_LOST).  E_NOTFOUND: no such job;
- * E_STATE: it does not wait for that.
+ * E_STATE: it does not wait for that.  Harmless when repeated until it is durable.
  */
 MUST_CHECK enum err journal_resolve(
     struct journal *j, int64_t job, enum job_state state, const char *reason, uint64_t now_real_ns);

@@ -288,6 +288,18 @@ tell_gone(struct pipeline *p)
 	p->step_mono_ns = clock_mono_ns(); /* its lost spans leave with the next step */
 }
 
+/* Whoever changes the journal is told when it is durable. */
+static enum err
+change(struct pipeline *p, const struct query *q)
+{
+	enum err e = E_IO; /* nothing can be written now */
+
+	if (p->retry_mono_ns != 0)
+		return e;
+	e = q->journal_fn(q->ctx, p->store, p->journal);
+	return e == E_OK && journal_dirty(p->journal) && !turn(p) ? E_IO : e;
+}
+
 static void
 answer(struct pipeline *p)
 {
@@ -302,8 +314,7 @@ answer(struct pipeline *p)
 	pthread_mutex_unlock(&p->lock);
 	if (q == NULL)
 		return;
-	q->result = q->fn != NULL ? q->fn(q->ctx, p->store, p->processor)
-				  : q->journal_fn(q->ctx, p->store, p->journal);
+	q->result = q->fn != NULL ? q->fn(q->ctx, p->store, p->processor) : change(p, q);
 	pthread_mutex_lock(&p->lock);
 	q->state = QUERY_DONE;
 	p->query = NULL;

@@ -176,6 +176,7 @@ void pipeline_last_look(struct pipeline *p, uint64_t timeout_ms);
 uint64_t pipeline_quiet_ns(struct pipeline *p);
 MUST_CHECK enum err pipeline_query(
     struct pipeline *p, agent_query_fn fn, void *ctx, uint64_t timeout_ms);
+/* What fn has changed is durable when this returns E_OK; else it may become so later. */
 MUST_CHECK enum err pipeline_act(
     struct pipeline *p, agent_journal_fn fn, void *ctx, uint64_t timeout_ms);
 MUST_CHECK enum err pipeline_status(struct pipeline *p, struct status_snapshot *out);

@@ -696,6 +696,42 @@ TEST(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline)
 	end();
 }
 
+/* A job that waits, of a process that has ended. */
+static enum err
+leave_job(void *ctx, struct store *st, struct processor *processor)
+{
+	struct probe_row probe = { .probe_id = { 7 } };
+	struct job_row job = { .boot_id = { 7 }, .item = -1, .prompt_id = "x", .body = "x-1.json" };
+
+	(void)processor;
+	CHECK_EQ(st->ops->probe_put(st, &probe), E_OK);
+	job.probe = probe.id;
+	CHECK_EQ(st->ops->job_put(st, &job), E_OK);
+	*(int64_t *)ctx = job.id;
+	return st->ops->probe_close(st, probe.id);
+}
+
+static enum err
+lose_job(void *ctx, struct store *st, struct journal *journal)
+{
+	(void)st;
+	return journal_resolve(journal, *(int64_t *)ctx, JOB_LOST, "refused", clock_real_ns());
+}
+
+TEST(a_change_of_the_journal_is_durable_when_it_is_answered)
+{
+	uint64_t commits;
+	int64_t job = 0;
+	REQUIRE(begin());
+	CHECK_EQ(pipeline_query(p, leave_job, &job, 5000), E_OK);
+	commits = status()->work.commits;
+	CHECK_EQ(pipeline_act(p, lose_job, &job, 5000), E_OK);
+	CHECK_EQ(p->work.commits, commits + 1); /* a question would bring on a turn */
+	CHECK_EQ(status()->jobs[JOB_LOST], 1);
+	CHECK_EQ(pipeline_act(p, lose_job, &job, 5000), E_STATE);
+	end();
+}
+
 TEST(sleeps_when_nothing_happens)
 {
 	REQUIRE(begin());
@@ -756,6 +792,7 @@ main(void)
 	RUN(a_closed_probe_that_greets_is_told_so_and_stays_closed);
 	RUN(many_processes_that_die_at_once_are_all_closed);
 	RUN(a_question_gets_its_own_answer_even_when_it_outlasts_its_deadline);
+	RUN(a_change_of_the_journal_is_durable_when_it_is_answered);
 	RUN(sleeps_when_nothing_happens);
 	RUN(a_full_store_is_asked_again_now_and_then_and_keeps_nobody_from_stopping);
 	snprintf(command, sizeof command, "rm -rf '%s'", dir);
