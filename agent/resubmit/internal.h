@@ -59,7 +59,7 @@ MUST_CHECK enum err waiting_deaths(
 /* Is this probe known and open? */
 MUST_CHECK enum err waiting_is_open(const struct agent_view *v, const char *probe_hex, bool *open);
 
-/* "123-" of a life's "123-4-89abcdef"; false when it is none. Pure. */
+/* "123-" and "89abcdef" of a life's "123-4-89abcdef"; false when it is none. Pure. */
 bool life_same_supervisor(const char *a, const char *b);
 bool life_supervisor_lives(const char *life);
 

@@ -25,12 +25,14 @@ supervisor_bytes(const char *life)
 	return n > 0 && life[n] == '-' ? n + 1 : 0;
 }
 
+/* In a container each has pid 1: the end of a life tells them apart. */
 bool
 life_same_supervisor(const char *a, const char *b)
 {
 	size_t n = supervisor_bytes(a);
+	const char *of_a = strrchr(a, '-'), *of_b = strrchr(b, '-');
 
-	return n > 0 && strncmp(a, b, n) == 0;
+	return n > 0 && strncmp(a, b, n) == 0 && strcmp(of_a, of_b) == 0;
 }
 
 bool

@@ -85,8 +85,10 @@ life_start(struct run *r)
 	snprintf(run_dir, sizeof run_dir, "COMFYMON_RUN_DIR=%s", r->o->run_dir);
 	snprintf(data_dir, sizeof data_dir, "COMFYMON_DATA_DIR=%s", r->o->data_dir);
 	snprintf(session, sizeof session, "__COMFY_CLI_SESSION__=%s", r->session);
-	snprintf(r->life, sizeof r->life, "%d-%u-%08" PRIx32, (int)getpid(), r->starts + 1,
-	    life_chance());
+	if (r->chance == 0)
+		r->chance = life_chance() | 1;
+	snprintf(
+	    r->life, sizeof r->life, "%d-%u-%08" PRIx32, (int)getpid(), r->starts + 1, r->chance);
 	snprintf(life, sizeof life, "COMFYMON_LIFE=%s", r->life);
 	r->restart_ns = 0;
 	r->asked = ASKED_NOTHING;

@@ -22,6 +22,7 @@ struct run {
 	/* the command */
 	struct child child; /* pid 0: it does not run */
 	char life[LIFE_BYTES];
+	uint32_t chance; /* in all of its lives: what tells us from another one of our pid */
 	uint64_t start_ticks;
 	bool order_refused;   /* and said so */
 	struct listen listen; /* where its server can be asked */

@@ -149,7 +149,9 @@ TEST(only_names_of_such_files_are_touched)
 
 TEST(lives_of_one_supervisor_belong_together)
 {
-	CHECK(life_same_supervisor("12-1-00c0ffee", "12-2-deadbeef"));
+	CHECK(life_same_supervisor("12-1-00c0ffee", "12-2-00c0ffee"));
+	CHECK(!life_same_supervisor("1-1-00c0ffee", "1-1-deadbeef"));
+	CHECK(!life_same_supervisor("12-1-00c0ffee", "12-"));
 	CHECK(!life_same_supervisor("12-1-00c0ffee", "123-1-00c0ffee"));
 	CHECK(!life_same_supervisor("", ""));
 	CHECK(!life_same_supervisor("x-1-0", "x-1-0"));
