@@ -35,7 +35,7 @@ fail_is_interrupt(PyObject *exception)
 /* What an error says of the machine; both 0 and false: nothing. */
 struct verdict {
 	uint32_t oom; /* string id: gpu, host_alloc */
-	bool device;  /* the device failed, and may go on failing */
+	bool device;  /* the process gets no more work out of the device */
 };
 
 static bool
@@ -50,6 +50,13 @@ says_one_of(const char *text, const char *const *words)
 /*
  * Memory of the device, or of the host; what the kernel kills is told by others.
  * `kind` is the name of the class, maybe with its module.
+ *
+ * An error of the device is one after which, as the CUDA runtime's reference says of
+ * it (enum cudaError), "any further CUDA work will return the same error", or one
+ * of a device that is gone; HIP has the same texts.  No kernel image, an invalid
+ * argument, no room for a launch: such a job fails again, others do not.  Nor
+ * does cuDNN or cuBLAS say which it was: where the context is lost, the next
+ * job meets the runtime's own words.
  */
 static struct verdict
 judge(const char *kind, bool accelerator, const char *text)
@@ -58,14 +65,22 @@ judge(const char *kind, bool accelerator, const char *text)
 		"error: out of memory", "[CUDA]: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
 		NULL };
 	static const char *const host[] = { "DefaultCPUAllocator", "Cannot allocate memory", NULL };
-	static const char *const device[] = { "CUDA error", "CUDA driver error", "cudaError",
-		"Error [CUDA]", "HIP error", "hipError", NULL };
+	static const char *const device[] = { "CUDA error", "CUDA driver error", "CUDA failure",
+		"cudaError", "Error [CUDA]", "HIP error", "HIP failure", "hipError", NULL };
+	static const char *const lasting[] = { "illegal memory access", "illegal instruction",
+		"launch timed out", "device-side assert", "hardware stack error",
+		"misaligned address", "operation not supported on global/shared address space",
+		"invalid program counter", "unspecified launch failure", "unknown error",
+		"uncorrectable ECC error", "uncorrectable NVLink error",
+		"Invalid access of peer GPU memory", "device(s) is/are busy or unavailable",
+		"cannot be performed in the present state", NULL };
 	if (strstr(kind, "OutOfMemoryError") != NULL || says_one_of(text, gpu) ||
 	    (accelerator && strstr(text, "out of memory") != NULL))
 		return (struct verdict){ .oom = comfy_keys.gpu };
 	if (strstr(kind, "MemoryError") != NULL || says_one_of(text, host))
 		return (struct verdict){ .oom = comfy_keys.host_alloc };
-	return (struct verdict){ .device = accelerator || says_one_of(text, device) };
+	return (struct verdict){ .device = (accelerator || says_one_of(text, device)) &&
+					   says_one_of(text, lasting) };
 }
 
 static struct verdict

@@ -174,6 +174,7 @@ class EveryGeneration(Case):
         wanted = {"memory_error": ("host_alloc", None), "array_memory_error": ("host_alloc", None), "no_map": ("host_alloc", None),
                   "windows": ("host_alloc", None), "cuda_out": ("gpu", None), "accelerator_out": ("gpu", None),
                   "accelerator": (None, "true"), "cuda_assert": (None, "true"), "hip": (None, "true"),
+                  "no_image": (None, None), "argument": (None, None), "cudnn": (None, None), "onnx": (None, "true"),
                   "wrapped_device": (None, "true"), "wrapped_memory": ("gpu", None), "boasting": (None, None)}
 
         def check(profile: str, comfy: Host) -> None:

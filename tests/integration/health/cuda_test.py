@@ -86,6 +86,14 @@ class Seen(Device):
                 host.stop(signal.SIGINT)
                 wait_until(lambda: self.health()["healthy"], 15, "the process to be forgotten")
 
+    def test_a_job_that_the_device_cannot_run_is_no_poison(self) -> None:
+        self.start_agent()
+        host = self.comfy(profile="p038")
+        self.wait_state("well")
+        for row in self.wait_ended(*[self.run_failing(host, case) for case in ("no_image", "argument", "no_image", "cudnn")]):
+            self.assertEqual((row["state"], row["reason"], row["device_error"]), ("failed", "error", False), row)
+        self.assertEqual((self.process()["state"], self.process()["device_failures"]), ("well", 0))
+
     def test_an_end_of_its_memory_is_no_poison(self) -> None:
         self.start_agent()
         for profile, cases in (("p0364", ("cuda_out", "wrapped_memory")), ("p038", ("accelerator_out", "cuda_out"))):
