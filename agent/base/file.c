@@ -187,6 +187,17 @@ file_read_all(const char *path, size_t cap, char **out, size_t *bytes)
 	return E_OK;
 }
 
+int
+file_terminal(int fd)
+{
+	char path[32];
+
+	if (!isatty(fd))
+		return -1;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
 static enum err
 write_all(int fd, const char *p, size_t n)
 {

@@ -36,5 +36,11 @@ MUST_CHECK enum err file_open_read(const char *path, int *fd);
 MUST_CHECK enum err file_read_all(const char *path, size_t cap, char **out, size_t *bytes);
 /* Write a temporary beside it, sync, rename, sync the directory. 0600. */
 MUST_CHECK enum err file_write_atomic(const char *path, const void *data, size_t n);
+/*
+ * A description of our own of the terminal behind fd, for writing without waiting: poll says of a
+ * terminal only that it takes something, and O_NONBLOCK on the one that we were given would be
+ * everybody's.  -1: it is no terminal, or may not be opened.
+ */
+int file_terminal(int fd);
 /* pread until n bytes or the end of the file; *got says how many. */
 MUST_CHECK enum err file_pread(int fd, void *p, size_t n, uint64_t offset, size_t *got);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -16,11 +17,14 @@
 #include <unistd.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/file.h"
 
 #define LINE_BYTES 2048
 
 static _Atomic int log_max = LOG_INFO;
 static _Atomic int log_fd = STDERR_FILENO;
+static _Atomic bool log_waits = true;
+static _Atomic uint32_t log_dropped;
 static const char *const names[] = { "error", "warn", "info", "debug" };
 
 /* May this site speak?  *silent is how many messages it swallowed before. */
@@ -58,12 +62,25 @@ stamp(char *line, size_t cap, enum log_level level)
 	return n;
 }
 
+/* A pipe that poll calls writable takes a line; a terminal is open without waiting
+ * (log_never_wait). */
+static void
+put_line(int fd, const char *line, size_t n, uint32_t dropped)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLOUT };
+	bool waits = atomic_load_explicit(&log_waits, memory_order_relaxed);
+
+	/* A log that cannot be written has nobody to tell. */
+	if ((!waits && poll(&ready, 1, 0) <= 0) || (write(fd, line, n) < 0 && !waits))
+		atomic_fetch_add_explicit(&log_dropped, dropped + 1, memory_order_relaxed);
+}
+
 void
 log_line(enum log_level level, struct log_site *site, const char *format, ...)
 {
 	int saved = errno;
 	char line[LINE_BYTES];
-	uint32_t silent;
+	uint32_t silent, dropped;
 	size_t start, n;
 	va_list ap;
 	int m;
@@ -80,14 +97,14 @@ log_line(enum log_level level, struct log_site *site, const char *format, ...)
 		n += (size_t)m < sizeof line - n - 1 ? (size_t)m : sizeof line - n - 2;
 	if (silent > 0 && sizeof line - n > 32)
 		n += (size_t)snprintf(line + n, sizeof line - n, " suppressed=%u", silent);
+	dropped = atomic_exchange_explicit(&log_dropped, 0, memory_order_relaxed);
+	if (dropped > 0 && sizeof line - n > 32)
+		n += (size_t)snprintf(line + n, sizeof line - n, " dropped=%u", dropped);
 	for (size_t i = start; i < n; i++)
 		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
 			line[i] = '?';
 	line[n++] = '\n';
-
-	ssize_t ignored = write(atomic_load_explicit(&log_fd, memory_order_relaxed), line, n);
-
-	(void)ignored; /* a log that cannot be written has nobody to tell */
+	put_line(atomic_load_explicit(&log_fd, memory_order_relaxed), line, n, dropped);
 	errno = saved;
 }
 
@@ -95,6 +112,16 @@ void
 log_set_level(enum log_level level)
 {
 	atomic_store_explicit(&log_max, (int)level, memory_order_relaxed);
+}
+
+void
+log_never_wait(void)
+{
+	int own = file_terminal(STDERR_FILENO);
+
+	if (own >= 0)
+		atomic_store_explicit(&log_fd, own, memory_order_relaxed);
+	atomic_store_explicit(&log_waits, false, memory_order_relaxed);
 }
 
 enum err

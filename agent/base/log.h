@@ -41,5 +41,8 @@ void log_line(enum log_level level, struct log_site *site, const char *format, .
 void log_set_level(enum log_level level);
 /* "error" "warn" "info" "debug"; E_INVAL for others. */
 MUST_CHECK enum err log_level_parse(const char *name, enum log_level *out);
+/* From now on a line that standard error does not take at once is dropped: the next one says how
+ * many. */
+void log_never_wait(void);
 /* Append to a file (0600, no symlink) instead of stderr; NULL goes back to stderr. */
 MUST_CHECK enum err log_open(const char *path);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,8 @@ open_pty(struct plumbing *p, int like)
 	struct winsize w;
 	char name[64];
 
-	p->master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	/* Who does not read what is typed must not hold us up. */
+	p->master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
 	if (p->master < 0 || grantpt(p->master) != 0 || unlockpt(p->master) != 0 ||
 	    ptsname_r(p->master, name, sizeof name) != 0)
 		return err_from_errno(errno);
@@ -220,14 +222,25 @@ child_resize(const struct child *c)
 }
 
 bool
+child_may_type(void)
+{
+	pid_t foreground = tcgetpgrp(STDIN_FILENO);
+
+	return foreground <= 0 || foreground == getpgrp(); /* of another's terminal nobody is */
+}
+
+bool
 child_type(const struct child *c)
 {
+	struct pollfd terminal = { .fd = STDIN_FILENO, .events = POLLIN };
 	char line[4096];
 	ssize_t n = read(STDIN_FILENO, line, sizeof line);
+	struct termios t;
 
-	if (n < 0)
-		return errno == EINTR || errno == EAGAIN;
-	if (n > 0 && write(c->master, line, (size_t)n) < 0)
-		return errno == EINTR || errno == EAGAIN;
-	return n > 0;
+	if (n <= 0 && poll(&terminal, 1, 0) == 1 && (terminal.revents & (POLLHUP | POLLERR)) != 0)
+		return false;
+	if (n == 0 && tcgetattr(c->master, &t) == 0) /* Ctrl-D */
+		line[n++] = (char)t.c_cc[VEOF];
+	return n <= 0 || write(c->master, line, (size_t)n) >= 0 || errno == EAGAIN ||
+	       errno == EINTR;
 }

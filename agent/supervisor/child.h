@@ -37,5 +37,8 @@ MUST_CHECK enum err child_start(
 
 /* The terminal has another size. */
 void child_resize(const struct child *c);
-/* Hand on what was typed. False at the end of input. */
+/* May we read what is typed? Not in the background of our terminal. */
+bool child_may_type(void);
+/* Hand on what was typed, an end of input too; what it does not take is dropped, as a terminal does
+ * with what nobody reads. False when the terminal has hung up. */
 bool child_type(const struct child *c);

@@ -15,6 +15,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/supervisor/exits.h"
+#include "agent/supervisor/left.h"
 #include "agent/supervisor/memory.h"
 #include "agent/supervisor/run_internal.h"
 
@@ -40,7 +41,7 @@ tell(const struct run *r, const struct policy_verdict *next, const char *id)
 	log_line(cause_is_failure(d->cause) ? LOG_ERROR : LOG_INFO, &(struct log_site){ 0 },
 	    "command_ended pid=%d verdict=%s certainty=%s evidence=\"%s\" %s%s%s%s death=%s",
 	    (int)r->child.pid, cause_name(d->cause), certainty_name(d->certainty),
-	    d->lines > 0 ? d->text[d->lines > 1] : "", then, next->restart ? "" : " why=\"",
+	    d->lines > 0 ? d->text[0] : "", then, next->restart ? "" : " why=\"",
 	    next->restart ? "" : next->why, next->restart ? "" : "\"", id);
 }
 
@@ -133,11 +134,11 @@ life_ended(struct run *r, int status)
 	char id[96];
 	enum err e;
 
-	kill(-r->child.pid, SIGKILL); /* its children must not hold port and GPU */
 	output_take_left(&r->out);
 	next = judge(r, status, now);
 	blackbox_id(x, id, sizeof id);
 	append_line(r, id);
+	left_kill(r->life); /* who has left its group, too */
 	output_drain(&r->out, LAST_WORDS_MS);
 	(void)memory_of_host(&x->host_total_bytes, &x->host_available_bytes);
 	e = blackbox_write(r->o->data_dir, x, id);
@@ -151,8 +152,9 @@ life_ended(struct run *r, int status)
 	r->kill_ns = 0;
 	r->typing = false;
 	said_write(r);
+	r->code = x->death.signal > 0 ? 128 + x->death.signal : x->death.exit_code;
 	if (next.restart)
 		r->restart_ns = now + next.delay_ms * NS_PER_MS;
 	else
-		life_finish(r, x->death.signal > 0 ? 128 + x->death.signal : x->death.exit_code);
+		life_finish(r, r->code);
 }

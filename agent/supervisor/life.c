@@ -23,6 +23,8 @@
 #include "agent/supervisor/port.h"
 #include "agent/supervisor/run_internal.h"
 
+#define SAME_STOP_NS (500 * NS_PER_MS)
+
 static const char *
 name_of(const struct run *r)
 {
@@ -127,24 +129,33 @@ void
 life_drained(struct run *r)
 {
 	r->drainer = 0;
-	if (r->child.pid > 0)
-		kill(r->child.pid, SIGINT);
+	if (r->child.pid > 0) /* as Ctrl-C does: a shell around it would keep it to itself */
+		kill(-r->child.pid, SIGINT);
 	r->kill_ns = clock_mono_ns() + r->o->grace_ms * NS_PER_MS;
 }
 
+/* The same stop may come twice: timeout(1) signals its child and then its group; a terminal that
+ * hangs up by the kernel and by the shell, systemd with SendSIGHUP. */
+static bool
+insists(const struct run *r, int signal)
+{
+	return signal != SIGHUP && clock_mono_ns() - r->stop_ns >= SAME_STOP_NS;
+}
+
 void
-life_stop(struct run *r)
+life_stop(struct run *r, int signal)
 {
 	if (r->child.pid <= 0) { /* between two lives */
-		life_finish(r, r->box->death.signal > 0 ? 128 + r->box->death.signal
-							: r->box->death.exit_code);
+		life_finish(r, r->code);
 		return;
 	}
 	if (r->stopping) {
-		life_kill(r, ASKED_NOTHING);
+		if (insists(r, signal))
+			life_kill(r, ASKED_NOTHING);
 		return;
 	}
 	r->stopping = true;
+	r->stop_ns = clock_mono_ns();
 	said_write(r);
 	if (r->asked == ASKED_ORDER) /* it is on its way out already */
 		return;
@@ -169,6 +180,15 @@ life_obey(struct run *r, const struct order *order)
 	log_warn("restart_ordered pid=%d life=%s why=%s detail=\"%s\"", (int)r->child.pid, r->life,
 	    order_why_name(order->why), order->detail);
 	life_drained(r);
+}
+
+void
+life_ignore_order(struct run *r)
+{
+	struct order order;
+
+	if (order_take(r->o->run_dir, r->life, &order) == E_OK)
+		log_info("order_ignored life=%s why=%s", r->life, order_why_name(order.why));
 }
 
 void

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/file.h"
 
 #define LEFT_MS  20 /* a grandchild that never stops writing must not hold the verdict back */
 #define STILL_MS 50
@@ -60,12 +61,17 @@ output_init(struct output *o)
 void
 output_add(struct output *o, int from, int to)
 {
+	int own = file_terminal(to);
+
 	for (int i = 0; i < OUTPUT_STREAMS; i++) {
 		if (o->streams[i].from >= 0)
 			continue;
-		o->streams[i] = (struct stream){ .from = from, .to = to };
+		o->streams[i] =
+		    (struct stream){ .from = from, .to = own >= 0 ? own : to, .own = own >= 0 };
 		return;
 	}
+	if (own >= 0)
+		close(own);
 	close(from);
 }
 
@@ -86,6 +92,9 @@ end_stream(struct stream *s)
 {
 	if (s->from >= 0)
 		close(s->from);
+	if (s->own)
+		close(s->to);
+	s->own = false;
 	s->from = s->to = -1;
 	s->used = s->done = 0;
 }

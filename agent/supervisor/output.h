@@ -27,6 +27,7 @@ size_t tail_text(const struct tail *t, char *out, size_t cap);
 
 struct stream {
 	int from, to; /* from: -1 not used */
+	bool own;     /* `to` is to be closed */
 	size_t used, done;
 	char pending[8192]; /* read, not yet written: [done, used) */
 };
@@ -37,7 +38,8 @@ struct output {
 };
 
 void output_init(struct output *o);
-/* Copy from `from` (taken over) to `to` (borrowed). */
+/* Copy from `from` (taken over) to `to` (borrowed; of a terminal we open a description of our own).
+ */
 void output_add(struct output *o, int from, int to);
 /* Fill fds[0..OUTPUT_STREAMS) for poll, and move bytes after it. */
 void output_poll(const struct output *o, struct pollfd *fds);

@@ -5,6 +5,7 @@
 #include "agent/supervisor/run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,20 @@
 
 enum { POLL_SIGNAL, POLL_TYPING, POLL_OUTPUT, POLL_COUNT = POLL_OUTPUT + OUTPUT_STREAMS };
 
+/* The next one that has ended.  As long as the command's corpse is there its group is nobody
+ * else's: who is left in it must not hold port and GPU. */
+static pid_t
+ended(const struct run *r, int *status)
+{
+	siginfo_t who = { 0 };
+
+	if (waitid(P_ALL, 0, &who, WEXITED | WNOHANG | WNOWAIT) != 0 || who.si_pid == 0)
+		return 0;
+	if (who.si_pid == r->child.pid)
+		kill(-who.si_pid, SIGKILL);
+	return waitpid(who.si_pid, status, WNOHANG);
+}
+
 /* Everybody who ended: the command, ours, and orphans that came to us. */
 static void
 reap(struct run *r)
@@ -27,7 +42,7 @@ reap(struct run *r)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+	while ((pid = ended(r, &status)) > 0) {
 		if (pid == r->child.pid)
 			life_ended(r, status);
 		else if (pid == r->agent)
@@ -37,6 +52,18 @@ reap(struct run *r)
 		else if (pid == r->relief)
 			relief_answered(r, status);
 	}
+}
+
+/* As a shell's job: the command stands still with us, and goes on with us. */
+static void
+stand_still(struct run *r)
+{
+	if (r->child.pid <= 0)
+		return;
+	kill(-r->child.pid, SIGSTOP);
+	(void)raise(SIGSTOP);
+	kill(-r->child.pid, SIGCONT);
+	life_ignore_order(r); /* of course it was silent */
 }
 
 static void
@@ -52,8 +79,16 @@ take_signals(struct run *r, int fd)
 		case SIGWINCH:
 			child_resize(&r->child);
 			break;
+		case SIGTSTP:
+			stand_still(r);
+			break;
+		case SIGUSR1:
+		case SIGUSR2: /* not ours */
+			if (r->child.pid > 0)
+				kill(r->child.pid, (int)info.ssi_signo);
+			break;
 		default:
-			life_stop(r);
+			life_stop(r, (int)info.ssi_signo);
 			break;
 		}
 	}
@@ -102,7 +137,8 @@ loop(struct run *r, int signals)
 
 		fds[POLL_SIGNAL] = (struct pollfd){ .fd = signals, .events = POLLIN };
 		fds[POLL_TYPING] =
-		    (struct pollfd){ .fd = r->typing ? STDIN_FILENO : -1, .events = POLLIN };
+		    (struct pollfd){ .fd = r->typing && child_may_type() ? STDIN_FILENO : -1,
+			    .events = POLLIN };
 		output_poll(&r->out, fds + POLL_OUTPUT);
 		if (r->done || poll(fds, POLL_COUNT, timeout_ms(now, next)) < 0)
 			continue; /* EINTR alone is possible */
@@ -118,14 +154,13 @@ loop(struct run *r, int signals)
 static int
 open_signals(void)
 {
+	static const int ours[] = { SIGCHLD, SIGWINCH, SIGTSTP, SIGINT, SIGTERM, SIGHUP, SIGQUIT,
+		SIGUSR1, SIGUSR2 };
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGWINCH);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
+	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+		sigaddset(&set, ours[i]);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN); /* in the background a terminal says EIO, and that is all */
 	signal(SIGTTOU, SIG_IGN);
@@ -133,11 +168,24 @@ open_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* What we open must not become a standard stream of ours, or of the command. */
+static void
+hold_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO && fcntl(fd, F_SETFD, 0) == 0);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
 static bool
 prepare(struct run *r)
 {
 	const struct run_options *o = r->o;
-	char name[64];
+	char name[64], mark[SESSION_BYTES + 16];
 	enum err e = dir_prepare(o->run_dir);
 
 	if (e == E_OK)
@@ -145,6 +193,9 @@ prepare(struct run *r)
 	snprintf(name, sizeof name, "session-%d", (int)getpid());
 	if (e == E_OK)
 		e = path_join(r->session, sizeof r->session, o->run_dir, name);
+	snprintf(mark, sizeof mark, "%s.reboot", r->session);
+	if (e == E_OK) /* in a container the one before had our pid */
+		unlink(mark);
 	if (e != E_OK)
 		log_error("directory_refused run_dir=%s data_dir=%s error=\"%s\"", o->run_dir,
 		    o->data_dir, err_text(e));
@@ -155,8 +206,11 @@ int
 run_command(const struct run_options *o)
 {
 	struct run *r = calloc(1, sizeof *r);
-	int signals = open_signals(), code = RUN_CANNOT;
+	int signals, code = RUN_CANNOT;
 
+	hold_streams();
+	log_never_wait();
+	signals = open_signals();
 	if (r == NULL || (r->box = calloc(1, sizeof *r->box)) == NULL || signals < 0) {
 		log_error("run_cannot_start error=\"%s\"", err_text(E_NOMEM));
 		if (r != NULL)

@@ -56,6 +56,7 @@ struct run {
 
 	/* stopping */
 	bool stopping;
+	uint64_t stop_ns; /* when we were told */
 	pid_t drainer;
 	uint64_t kill_ns; /* when patience ends, 0 never */
 
@@ -85,8 +86,10 @@ uint32_t life_chance(void);
 void life_look_for_order(struct run *r);
 /* It is to end, and by the policy to start again. */
 void life_obey(struct run *r, const struct order *order);
-/* Begin to stop it; a second time without patience. */
-void life_stop(struct run *r);
+/* One that was given while nobody could have answered. */
+void life_ignore_order(struct run *r);
+/* Begin to stop it; when somebody insists, without patience. */
+void life_stop(struct run *r, int signal);
 void life_drained(struct run *r);
 /* Patience has ended. */
 void life_kill(struct run *r, enum asked why);

@@ -18,6 +18,7 @@
 #include "agent/base/log.h"
 #include "agent/supervisor/blackbox.h"
 #include "agent/supervisor/exits.h"
+#include "agent/supervisor/left.h"
 #include "agent/supervisor/memory.h"
 
 #define STATE_BYTES 2048
@@ -383,6 +384,7 @@ settle(int fd, const char *data_dir, unsigned *lost)
 		return true;
 	if (!has_ended(&s))
 		return false;
+	left_kill(s.life); /* the kernel told its first process alone that we had gone */
 	write_lost(data_dir, &s);
 	++*lost;
 	return true;

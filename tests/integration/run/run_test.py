@@ -474,7 +474,7 @@ class Stops(Supervised):
         process = self.start(PYTHON, "-c", self.DEAF)
         self.assertEqual(self.line(), "up")
         process.terminate()
-        time.sleep(0.1)
+        time.sleep(0.7)
         process.terminate()
         self.assertEqual(process.wait(10), 128 + signal.SIGKILL)
 
