@@ -20,6 +20,7 @@
 #define TEXT_MAX     (1024u * 1024)
 #define GROUP_PREFIX "comfymon-run-"
 #define STALE_S      60
+#define NEAR_BYTES   (1u << 20) /* the kernel charges pages by the batch */
 
 /* ---- small files ------------------------------------------------------------- */
 
@@ -207,7 +208,11 @@ cgroup_make(struct cgroup *g, uint64_t limit, char why[CGROUP_WHY_BYTES])
 		sweep(dir);
 		e = make_v1(g, dir, limit);
 	} else {
-		snprintf(why, CGROUP_WHY_BYTES, "no memory controller is mounted");
+		if (where(2, dir, sizeof dir) == E_OK)
+			snprintf(why, CGROUP_WHY_BYTES,
+			    "%.100s: the memory controller is not delegated to it", dir);
+		else
+			snprintf(why, CGROUP_WHY_BYTES, "no memory controller is mounted");
 		return e;
 	}
 	if (e == E_OK)
@@ -249,18 +254,55 @@ cgroup_enclosing_limit(void)
 	return a < b ? a : b;
 }
 
-uint64_t
-cgroup_enclosing_oom_kills(void)
+void
+cgroup_here(struct cgroup *g)
 {
-	uint64_t kills = 0;
-	char dir[512];
+	memset(g, 0, sizeof *g);
+	g->join_fd = -1;
+	if (where(2, g->path, sizeof g->path) == E_OK && controls_memory(g->path))
+		g->version = 2;
+	else if (where(1, g->path, sizeof g->path) == E_OK)
+		g->version = 1;
+}
 
-	if ((where(2, dir, sizeof dir) == E_OK &&
-		get_keyed(dir, "memory.events", "oom_kill", &kills)) ||
-	    (where(1, dir, sizeof dir) == E_OK &&
-		get_keyed(dir, "memory.oom_control", "oom_kill", &kills)))
-		return kills;
-	return 0;
+void
+cgroup_begin(const struct cgroup *g)
+{
+	if (g->version != 1)
+		return;
+	(void)put(g->path, "memory.max_usage_in_bytes", "0");
+	(void)put(g->path, "memory.memsw.max_usage_in_bytes", "0");
+}
+
+/* Failed charges and, since not every kernel counts those of RAM and swap together, a peak at the
+ * limit. */
+static uint64_t
+hits_v1(const char *dir, const char *failures, const char *peak, const char *limit)
+{
+	uint64_t count = 0, most = 0, least = UINT64_MAX;
+
+	(void)get_number(dir, failures, &count);
+	return count + (get_number(dir, peak, &most) && get_number(dir, limit, &least) &&
+			   most + NEAR_BYTES >= least);
+}
+
+struct cgroup_counts
+cgroup_counts(const struct cgroup *g)
+{
+	struct cgroup_counts c = { 0 };
+
+	if (g->version == 2) {
+		c.known = get_keyed(g->path, "memory.events", "oom_kill", &c.oom_kills) &&
+			  get_keyed(g->path, "memory.events", "oom", &c.limit_hits);
+	} else if (g->version == 1) {
+		c.known = get_keyed(g->path, "memory.oom_control", "oom_kill", &c.oom_kills);
+		c.limit_hits =
+		    hits_v1(g->path, "memory.failcnt", "memory.max_usage_in_bytes",
+			"memory.limit_in_bytes") +
+		    hits_v1(g->path, "memory.memsw.failcnt", "memory.memsw.max_usage_in_bytes",
+			"memory.memsw.limit_in_bytes");
+	}
+	return c;
 }
 
 bool
@@ -282,8 +324,18 @@ cgroup_usage(const struct cgroup *g, struct cgroup_usage *out)
 		return E_IO;
 	(void)get_number(
 	    g->path, v2 ? "memory.peak" : "memory.max_usage_in_bytes", &out->peak_bytes);
-	out->has_oom_kills = get_keyed(
-	    g->path, v2 ? "memory.events" : "memory.oom_control", "oom_kill", &out->oom_kills);
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const keys[2][3] = {
+			{ "total_rss", "total_shmem", "total_swap" }, { "anon", "shmem", "" }
+		};
+		uint64_t bytes = 0;
+
+		if (!(v2 && i == 2 ? get_number(g->path, "memory.swap.current", &bytes)
+				   : get_keyed(g->path, "memory.stat", keys[v2][i], &bytes)) &&
+		    i == 0)
+			return E_IO;
+		out->held_bytes += bytes;
+	}
 	return E_OK;
 }
 

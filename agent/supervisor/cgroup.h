@@ -25,8 +25,13 @@ struct cgroup {
 
 struct cgroup_usage {
 	uint64_t current_bytes, peak_bytes; /* 0 where the kernel does not say */
-	uint64_t oom_kills;
-	bool has_oom_kills;
+	uint64_t held_bytes;                /* of it what is no file's: the kernel cannot drop it */
+};
+
+struct cgroup_counts {
+	bool known;
+	uint64_t oom_kills;  /* processes of it that the OOM killer struck, for whose limit ever */
+	uint64_t limit_hits; /* its limit was met; grows with the first time at the least */
 };
 
 /*
@@ -46,9 +51,12 @@ MUST_CHECK enum err cgroup_full_stall(const struct cgroup *g, uint64_t *total_us
 bool cgroup_join(const struct cgroup *g);
 /* The least limit in force on us or a group above us; UINT64_MAX when there is none. */
 uint64_t cgroup_enclosing_limit(void);
-/* How often the OOM killer has struck in the group that we are in (a container's, most likely); 0
- * where the kernel does not say. */
-uint64_t cgroup_enclosing_oom_kills(void);
+/* The group that we are in (a container's, most likely), to be read alone; version 0: none. */
+void cgroup_here(struct cgroup *g);
+/* A new process begins in it: version 1 forgets the peak of the one before. */
+void cgroup_begin(const struct cgroup *g);
+/* All 0 where the kernel does not say. */
+struct cgroup_counts cgroup_counts(const struct cgroup *g);
 MUST_CHECK enum err cgroup_usage(const struct cgroup *g, struct cgroup_usage *out);
 /* Remove the group (its processes must have gone). Harmless when none was made. */
 void cgroup_remove(struct cgroup *g);

@@ -33,22 +33,28 @@ enum cause {
 
 enum certainty { CERTAIN, LIKELY, UNSURE };
 
+enum oom_log { OOM_LOG_SILENT, OOM_LOG_CGROUP, OOM_LOG_HOST };
+
 enum asked { ASKED_NOTHING, ASKED_STOP, ASKED_LIMIT, ASKED_ORDER };
 
 #define DEATH_LINES      8
-#define DEATH_LINE_BYTES 128
+#define DEATH_LINE_BYTES 256
 
 struct evidence {
 	int status;       /* of waitpid */
 	enum asked asked; /* what we did to it */
 	enum cause order; /* ASKED_ORDER: what for, and in whose words */
 	char order_text[DEATH_LINE_BYTES];
-	bool has_cgroup;           /* the next one was readable */
-	uint64_t cgroup_oom_kills; /* rise of its cgroup's counter */
-	uint64_t
-	    outer_oom_kills;     /* rise of the counter of the group around it, where it has none */
-	uint64_t host_oom_kills; /* rise of the host's counter (/proc/vmstat) */
-	bool log_names_it;       /* the kernel's log says that it killed this pid */
+	/* Of kernel counters: what they rose by shortly before the end. One that rose and let it
+	 * live told of somebody else. */
+	bool has_cgroup;           /* the next ones were readable */
+	uint64_t cgroup_oom_kills; /* in its cgroup */
+	uint64_t oom_age_ms;       /* ... seen so long before the end, 0: since the last look */
+	bool limit_not_reached;    /* nothing in it had to wait for its limit meanwhile */
+	uint64_t outer_oom_kills;  /* in the group around it, where it has none of its own */
+	bool outer_limit_reached;
+	uint64_t host_oom_kills; /* of the host (/proc/vmstat) */
+	enum oom_log log;        /* what the kernel's log says of this pid */
 	bool reboot_file;        /* ComfyUI-Manager left its mark: restart wanted */
 	bool port_line;          /* the last lines speak of an address in use */
 	bool port_taken;         /* somebody listened on its port before it began */
@@ -62,7 +68,7 @@ struct death {
 	enum cause cause;
 	enum certainty certainty;
 	int signal, exit_code; /* one of them, the other -1 */
-	unsigned lines;
+	unsigned lines;        /* the first is what decided */
 	char text[DEATH_LINES][DEATH_LINE_BYTES];
 };
 

@@ -20,7 +20,7 @@
 #define LIFE_BYTES       64
 #define EXITS_FILE       "exits"
 #define EXITS_MAX_BYTES  (256u * 1024)
-#define EXITS_LINE_BYTES 4096
+#define EXITS_LINE_BYTES 8192
 #define EXITS_WHY_BYTES  (DEATH_LINES * DEATH_LINE_BYTES)
 
 /* One start of the command, COMFYMON_LIFE: its text is of [0-9a-f-]. */

@@ -109,8 +109,8 @@ life_start(struct run *r)
 	r->said.started_real_ns = clock_real_ns();
 	said_write(r);
 	r->typing = r->child.master >= 0 && isatty(STDIN_FILENO);
-	if (r->starts > 1)
-		log_info("started pid=%d start=%u life=%s", (int)r->child.pid, r->starts, r->life);
+	log_info("started pid=%d start=%u life=%s memory_limit_mb=%" PRIu64 " by=%s",
+	    (int)r->child.pid, r->starts, r->life, r->o->limit_bytes >> 20, r->method);
 }
 
 void

@@ -13,7 +13,10 @@
 
 #include "agent/base/file.h"
 
-#define TREE_MAX 4096 /* processes looked at; beyond it the rest is not counted */
+#define LISTED_MAX (1024u * 1024)
+#define STATUS_BYTES                                                                 \
+	16384 /* somebody may be in hundreds of groups, which come before the memory \
+	       */
 
 /* A small file of /proc, terminated. */
 static bool
@@ -42,7 +45,7 @@ kilobytes(const char *text, const char *key)
 bool
 memory_of(pid_t pid, struct memory_tree *out)
 {
-	char path[64], text[4096];
+	char path[64], text[STATUS_BYTES];
 
 	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
 	if (!slurp(path, text, sizeof text))
@@ -102,42 +105,65 @@ swap(struct link *a, struct link *b)
 	*b = was;
 }
 
-static size_t
-links_read(struct link *links)
+/* Parent of a process; false when it has gone. */
+static bool
+link_of(const char *pid, struct link *out)
+{
+	char path[300], text[1024];
+	const char *name_end;
+	int parent;
+
+	snprintf(path, sizeof path, "/proc/%s/stat", pid);
+	if (!slurp(path, text, sizeof text))
+		return false;
+	name_end = strrchr(text, ')'); /* a name may hold anything */
+	if (name_end == NULL || sscanf(name_end + 1, " %*c %d", &parent) != 1)
+		return false;
+	*out = (struct link){ atoi(pid), parent };
+	return true;
+}
+
+/* Every process of the host; heap. */
+static struct link *
+links_read(size_t *n)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *entry;
-	size_t n = 0;
+	struct link *links = NULL;
+	size_t room = 0;
 
-	while (dir != NULL && n < TREE_MAX && (entry = readdir(dir)) != NULL) {
-		char path[300], text[1024];
-		const char *name_end;
-		int parent;
-
+	*n = 0;
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
 		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
 			continue;
-		snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
-		if (!slurp(path, text, sizeof text))
-			continue;
-		name_end = strrchr(text, ')'); /* a name may hold anything */
-		if (name_end == NULL || sscanf(name_end + 1, " %*c %d", &parent) != 1)
-			continue;
-		links[n++] = (struct link){ atoi(entry->d_name), parent };
+		if (*n == room) {
+			struct link *more = realloc(links, (room + 1024) * sizeof *links);
+
+			if (more == NULL)
+				break;
+			links = more;
+			room += 1024;
+		}
+		*n += link_of(entry->d_name, &links[*n]);
 	}
 	if (dir != NULL)
 		closedir(dir);
-	return n;
+	return links;
 }
 
-/* Bring pid and its descendants to the front; how many they are. */
+/* Bring pid and its descendants to the front, without those by way of `except`; how many they are.
+ */
 static size_t
-gather(struct link *links, size_t n, pid_t pid)
+gather(struct link *links, size_t n, pid_t pid, pid_t except)
 {
 	size_t in = 0;
 
-	for (size_t i = 0; i < n && in == 0; i++)
-		if (links[i].pid == pid)
+	for (size_t i = 0; i < n; i++) {
+		if (links[i].pid == except)
+			links[i] = (struct link){ 0, -1 };
+		else if (links[i].pid == pid && in == 0)
 			swap(&links[i], &links[in++]);
+	}
 	for (size_t i = 0; i < in; i++)
 		for (size_t k = in; k < n; k++)
 			if (links[k].parent == links[i].pid)
@@ -152,6 +178,10 @@ add(struct memory_tree *sum, pid_t pid)
 
 	if (!memory_of(pid, &one))
 		return;
+	if (one.rss_bytes + one.swap_bytes > sum->largest_bytes) {
+		sum->largest = pid;
+		sum->largest_bytes = one.rss_bytes + one.swap_bytes;
+	}
 	sum->rss_bytes += one.rss_bytes;
 	sum->swap_bytes += one.swap_bytes;
 	sum->file_bytes += one.file_bytes;
@@ -165,7 +195,7 @@ memory_of_listed(const char *path, struct memory_tree *out)
 	size_t n;
 
 	memset(out, 0, sizeof *out);
-	if (file_read_all(path, TREE_MAX * 12, &text, &n) != E_OK)
+	if (file_read_all(path, LISTED_MAX, &text, &n) != E_OK)
 		return false;
 	for (const char *at = text; *at != '\0'; at = *end != '\0' ? end + 1 : end) {
 		long pid = strtol(at, &end, 10);
@@ -180,17 +210,44 @@ memory_of_listed(const char *path, struct memory_tree *out)
 }
 
 bool
-memory_of_tree(pid_t pid, struct memory_tree *out)
+memory_below(pid_t root, pid_t except, struct memory_tree *out)
 {
-	struct link *links = calloc(TREE_MAX, sizeof *links);
-	size_t n = links != NULL ? links_read(links) : 0;
+	size_t n;
+	struct link *links = links_read(&n);
 
 	memset(out, 0, sizeof *out);
-	n = gather(links, n, pid);
-	for (size_t i = 0; i < n; i++)
+	n = gather(links, n, root, except);
+	for (size_t i = 1; i < n; i++)
 		add(out, links[i].pid);
 	free(links);
 	return out->processes > 0;
+}
+
+/* Pages that several processes have count in part for each of them. */
+static uint64_t
+share_of(pid_t pid)
+{
+	char path[64], text[4096];
+	struct memory_tree one;
+
+	snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
+	if (slurp(path, text, sizeof text))
+		return kilobytes(text, "\nPss:") + kilobytes(text, "\nSwapPss:");
+	return memory_of(pid, &one) ? one.rss_bytes + one.swap_bytes : 0;
+}
+
+uint64_t
+memory_shares_below(pid_t root, pid_t except)
+{
+	size_t n;
+	struct link *links = links_read(&n);
+	uint64_t sum = 0;
+
+	n = gather(links, n, root, except);
+	for (size_t i = 1; i < n; i++)
+		sum += share_of(links[i].pid);
+	free(links);
+	return sum;
 }
 
 bool

@@ -11,7 +11,7 @@
 #include "agent/base/file.h"
 #include "agent/supervisor/exits.h"
 
-#define ORDER_MAX 255
+#define ORDER_MAX 511
 
 static const struct {
 	const char *name;

@@ -21,7 +21,7 @@ enum order_why {
 
 struct order {
 	enum order_why why;
-	char detail[96]; /* one line, printable ASCII */
+	char detail[200]; /* one line, printable ASCII */
 };
 
 const char *order_why_name(enum order_why w);

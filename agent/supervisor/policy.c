@@ -3,6 +3,8 @@
  */
 #include "agent/supervisor/policy.h"
 
+#include <stdio.h>
+
 static struct policy_verdict
 no(const char *why)
 {
@@ -53,7 +55,10 @@ policy_next(struct policy *p, const struct policy_end *end)
 		return no("restart is never");
 	if (p->when == RESTART_ON_FAILURE && !end->failure)
 		return no("it ended well");
-	if (end->failure && loops(p, end->now_ms))
-		return no("crash loop: run.crash_limit failures within ten minutes");
+	if (end->failure && loops(p, end->now_ms)) {
+		snprintf(p->why, sizeof p->why,
+		    "crash loop: %u failures within ten minutes (COMFYMON_CRASH_LIMIT)", p->limit);
+		return no(p->why);
+	}
 	return (struct policy_verdict){ true, delay(p->streak++, end->chance), "" };
 }

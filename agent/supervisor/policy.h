@@ -22,6 +22,7 @@ struct policy {
 	uint32_t limit; /* failures within the window after which we give up, 0 never */
 	uint32_t streak, failures;
 	uint32_t asks;                       /* in a row, each soon after its start */
+	char why[96];                        /* of the newest verdict */
 	uint64_t failed_ms[POLICY_ENDS_MAX]; /* when, the newest at failures % POLICY_ENDS_MAX */
 };
 
@@ -36,7 +37,7 @@ struct policy_end {
 struct policy_verdict {
 	bool restart;
 	uint64_t delay_ms;
-	const char *why; /* constant text */
+	const char *why; /* until the next one */
 };
 
 /* One end: counts it and says what follows. `limit` is at most POLICY_ENDS_MAX. */

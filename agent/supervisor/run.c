@@ -220,7 +220,7 @@ run_command(const struct run_options *o)
 	}
 	r->o = o;
 	r->policy = (struct policy){ .when = o->restart, .limit = o->crash_limit };
-	r->child.master = -1;
+	r->child.master = r->kills.log = -1;
 	r->soft.never_restart = o->restart == RESTART_NEVER;
 	listen_of(o->command, &r->listen);
 	output_init(&r->out);
@@ -238,8 +238,7 @@ run_command(const struct run_options *o)
 		said_close(r);
 		code = r->code;
 	}
-	if (r->kernel_log > 0)
-		close(r->kernel_log);
+	kills_close(&r->kills);
 	close(signals);
 	free(r->box);
 	free(r);

@@ -7,6 +7,7 @@
 #include "agent/supervisor/cgroup.h"
 #include "agent/supervisor/child.h"
 #include "agent/supervisor/exits.h"
+#include "agent/supervisor/kills.h"
 #include "agent/supervisor/order.h"
 #include "agent/supervisor/output.h"
 #include "agent/supervisor/run.h"
@@ -40,10 +41,17 @@ struct run {
 	struct cgroup group;
 	const char *method; /* cgroup1, cgroup2, watch, none */
 	char why[CGROUP_WHY_BYTES];
-	uint64_t sample_ns, second_ns, cgroup_oom_kills, outer_oom_kills, host_oom_kills;
+	uint64_t sample_ns, second_ns;
 	unsigned samples;
-	uint64_t others_bytes; /* of its children, at the last walk */
-	int kernel_log;        /* /dev/kmsg at its end, -1 */
+	struct walked {
+		uint64_t bytes;        /* of all of it, at the last walk */
+		uint64_t shared_bytes; /* counted more than once, as far as known */
+		uint64_t shares_ns;    /* when that was last looked at */
+		pid_t largest;
+		uint64_t largest_bytes;
+		bool over; /* the limit, at the last look */
+	} tree;
+	struct kills kills;
 	struct blackbox *box;
 
 	/* the soft limit */

@@ -6,8 +6,6 @@
  * 100 ms from 70 % of the limit on.  What is allocated between two looks goes
  * over it; the black box says how far.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,16 +19,15 @@
 
 #define SLOW_NS   NS_PER_S
 #define FAST_NS   (100 * NS_PER_MS)
-#define WALK_EACH 10 /* children are walked at each 10th fast look */
+#define SHARES_NS (5 * NS_PER_S)
+#define WALK_EACH 10 /* all are walked at each 10th fast look */
 
 void
 watch_open(struct run *r)
 {
 	r->method = "none";
 	r->group.join_fd = -1;
-	r->kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (r->kernel_log >= 0)
-		(void)lseek(r->kernel_log, 0, SEEK_END);
+	kills_open(&r->kills);
 	if (r->o->limit_bytes == 0)
 		return;
 	if (cgroup_make(&r->group, r->o->limit_bytes, r->why) == E_OK)
@@ -43,16 +40,12 @@ watch_open(struct run *r)
 void
 watch_begin(struct run *r)
 {
-	struct cgroup_usage u;
-
 	r->samples = 0;
-	r->others_bytes = 0;
+	r->tree = (struct walked){ 0 };
 	r->sample_ns = r->second_ns = 0;
 	relief_begin(r);
 	memset(r->box, 0, sizeof *r->box);
-	r->host_oom_kills = memory_host_oom_kills();
-	r->outer_oom_kills = cgroup_enclosing_oom_kills();
-	r->cgroup_oom_kills = cgroup_usage(&r->group, &u) == E_OK ? u.oom_kills : 0;
+	kills_begin(&r->kills, &r->group);
 }
 
 static bool
@@ -61,44 +54,112 @@ is_watched(const struct run *r)
 	return r->o->limit_bytes > 0 && r->group.version == 0;
 }
 
-/* The cgroup knows who is in it, who left the tree included. */
+/* The cgroup knows who is in it. */
 static bool
-whole(const struct run *r, struct memory_tree *out)
+walk_group(struct run *r, uint64_t *bytes)
 {
+	struct cgroup_usage u;
+	struct memory_tree t;
 	char path[600];
 
-	if (r->group.version == 0)
-		return memory_of_tree(r->child.pid, out);
-	return path_join(path, sizeof path, r->group.path, "cgroup.procs") == E_OK &&
-	       memory_of_listed(path, out);
+	if (path_join(path, sizeof path, r->group.path, "cgroup.procs") != E_OK ||
+	    !memory_of_listed(path, &t))
+		return false;
+	*bytes = t.rss_bytes + t.swap_bytes;
+	if (cgroup_usage(&r->group, &u) == E_OK)
+		r->held_bytes = u.held_bytes;
+	return true;
+}
+
+/*
+ * Whoever leaves its tree becomes our child, so all but the agent below us are it.  After a fork
+ * parent and child hold the same pages: before that may matter they are counted once, which is
+ * dear, and so for a few seconds it is believed that as much is shared.
+ */
+static bool
+walk_tree(struct run *r, uint64_t now_ns, uint64_t *bytes)
+{
+	uint64_t limit = is_watched(r) ? r->o->limit_bytes : UINT64_MAX, shares, sum;
+	uint64_t least =
+	    r->o->soft_bytes > 0 && r->o->soft_bytes < limit ? r->o->soft_bytes : limit;
+	struct memory_tree t;
+
+	if (!memory_below(getpid(), r->agent, &t))
+		return false;
+	sum = t.rss_bytes + t.swap_bytes;
+	if (t.processes > 1 && sum > least &&
+	    (now_ns - r->tree.shares_ns > SHARES_NS || sum > limit + r->tree.shared_bytes)) {
+		shares = memory_shares_below(getpid(), r->agent);
+		r->tree.shared_bytes = shares < sum ? sum - shares : 0;
+		r->tree.shares_ns = now_ns;
+	}
+	if (t.processes == 1 || r->tree.shared_bytes > sum)
+		r->tree.shared_bytes = 0;
+	*bytes = r->tree.bytes = sum - r->tree.shared_bytes;
+	r->tree.largest = t.largest;
+	r->tree.largest_bytes = t.largest_bytes;
+	/* The limit counts what the kernel could take back, too. */
+	r->held_bytes =
+	    is_watched(r) ? *bytes : *bytes - (t.file_bytes < *bytes ? t.file_bytes : 0);
+	return true;
+}
+
+/* Between two walks the largest one alone is looked at; 0 when it has gone. */
+static uint64_t
+glance(const struct run *r)
+{
+	struct memory_tree one;
+	uint64_t now;
+
+	if (r->tree.largest == 0 || !memory_of(r->tree.largest, &one))
+		return 0;
+	now = r->tree.bytes + one.rss_bytes + one.swap_bytes;
+	return now > r->tree.largest_bytes ? now - r->tree.largest_bytes : 0;
+}
+
+/* What all of it holds; false when it cannot be said. */
+static bool
+measure(struct run *r, uint64_t now_ns, uint64_t *bytes)
+{
+	bool fast = is_watched(r) && r->box->evidence.last_bytes > r->o->limit_bytes / 10 * 7;
+
+	*bytes = fast && r->samples % WALK_EACH != 0 ? glance(r) : 0;
+	r->samples++;
+	if (*bytes > 0 && *bytes <= r->o->limit_bytes)
+		return true;
+	return r->group.version == 0 ? walk_tree(r, now_ns, bytes) : walk_group(r, bytes);
+}
+
+/* One look may have met a child between fork and exec, which holds nothing of its own. */
+static bool
+is_over(struct run *r, uint64_t bytes)
+{
+	if (!is_watched(r) || bytes <= r->o->limit_bytes) {
+		r->tree.over = false;
+		return false;
+	}
+	if (r->tree.over || r->tree.largest_bytes > r->o->limit_bytes)
+		return true;
+	r->tree.over = true;
+	return false;
 }
 
 void
 watch_sample(struct run *r, uint64_t now_ns)
 {
 	struct evidence *e = &r->box->evidence;
-	struct memory_tree self, tree;
-	uint64_t own, bytes;
-	bool fast;
+	struct memory_tree self;
+	uint64_t bytes;
 
 	r->sample_ns = now_ns + SLOW_NS;
-	if (!memory_of(r->child.pid, &self) || self.rss_bytes == 0) /* a corpse has none */
+	if (!memory_of(r->child.pid, &self) || self.rss_bytes == 0 || /* a corpse has none */
+	    !measure(r, now_ns, &bytes))
 		return;
-	fast = is_watched(r) && e->last_bytes > r->o->limit_bytes / 10 * 7;
-	own = self.rss_bytes + self.swap_bytes;
-	bytes = own + r->others_bytes;
-	if ((!fast || r->samples % WALK_EACH == 0) && whole(r, &tree)) {
-		bytes = tree.rss_bytes + tree.swap_bytes;
-		r->others_bytes = bytes > own ? bytes - own : 0;
-		/* Without a cgroup the limit counts what the kernel could take back, too. */
-		r->held_bytes = is_watched(r) ? bytes : bytes - tree.file_bytes;
-	}
-	r->samples++;
 	e->last_bytes = bytes;
 	if (bytes > e->peak_bytes)
 		e->peak_bytes = bytes;
 	blackbox_sample(r->box, now_ns, bytes);
-	if (is_watched(r) && bytes > r->o->limit_bytes) {
+	if (is_over(r, bytes)) {
 		life_kill(r, ASKED_LIMIT);
 		return;
 	}
@@ -106,29 +167,12 @@ watch_sample(struct run *r, uint64_t now_ns)
 		r->sample_ns = now_ns + FAST_NS;
 	if (now_ns >= r->second_ns) {
 		r->second_ns = now_ns + SLOW_NS;
+		kills_look(&r->kills, &r->group, now_ns);
 		life_look_for_order(r);
 		if (!r->listened && !r->port_taken)
 			r->listened = port_listens(r->listen.port);
 		relief_look(r, now_ns);
 	}
-}
-
-/* "Killed process PID (" in what the kernel has logged since we last looked. */
-static bool
-log_names(int fd, pid_t pid)
-{
-	char record[8192], wanted[64];
-	bool found = false;
-	ssize_t n;
-
-	snprintf(wanted, sizeof wanted, "Killed process %d (", (int)pid);
-	while (fd >= 0 && ((n = read(fd, record, sizeof record - 1)) > 0 || errno == EPIPE)) {
-		if (n <= 0) /* records that we were too slow for */
-			continue;
-		record[n] = '\0';
-		found = found || strstr(record, wanted) != NULL;
-	}
-	return found;
 }
 
 /* asyncio says "address already in use", ComfyUI since 2026 "Port 8188 is already in use". */
@@ -158,21 +202,11 @@ void
 watch_evidence(struct run *r, struct evidence *e)
 {
 	struct cgroup_usage u;
-	uint64_t host = memory_host_oom_kills();
 
 	e->limit_bytes = r->o->limit_bytes;
-	e->host_oom_kills = host > r->host_oom_kills ? host - r->host_oom_kills : 0;
-	if (cgroup_usage(&r->group, &u) == E_OK && u.has_oom_kills) {
-		e->has_cgroup = true;
-		e->cgroup_oom_kills = u.oom_kills - r->cgroup_oom_kills;
-		if (e->cgroup_oom_kills > 0 && u.peak_bytes > e->peak_bytes)
-			e->peak_bytes = u.peak_bytes; /* it grew faster than we look */
-	}
-	if (r->group.version == 0) {
-		uint64_t outer = cgroup_enclosing_oom_kills();
-
-		e->outer_oom_kills = outer > r->outer_oom_kills ? outer - r->outer_oom_kills : 0;
-	}
-	e->log_names_it = log_names(r->kernel_log, r->child.pid);
+	kills_evidence(&r->kills, &r->group, r->child.pid, clock_mono_ns(), e);
+	if (e->cgroup_oom_kills > 0 && cgroup_usage(&r->group, &u) == E_OK &&
+	    u.peak_bytes > e->peak_bytes)
+		e->peak_bytes = u.peak_bytes; /* it grew faster than we look */
 	e->port_line = says_port_in_use(&r->out.tail);
 }

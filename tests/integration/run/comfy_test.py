@@ -282,7 +282,7 @@ class Ends(Guarded):
         self.assertEqual([(e["verdict"], e["exit"], e["restarted"]) for e in self.exits()],
                          [("exit_error", "7", "1"), ("exit_error", "7", "0")])
         death = self.deaths()[0]
-        self.assertIn("it died at its start", " ".join(death["evidence"]))
+        self.assertIn("after its start; it was not seen to listen", " ".join(death["evidence"]))
         self.assertIn("crash loop", death["restart_why"])
 
 

@@ -121,7 +121,7 @@ class Supervised(ExitSpans):
         self.assertGreater(metrics["memory.rss.peak_bytes"], 0)    # looked at each second
         self.assertGreater(metrics["process.uptime_ms"], 500)
         self.assertEqual(self.event(span)["evidence"], self.evidence(span))
-        self.assertEqual(meta["error.message"], "killed: " + self.evidence(span)[1])
+        self.assertEqual(meta["error.message"], self.evidence(span)[0])
         self.assertGreater(self.priority(span), 0)
         (row,) = [json.loads(one) for one in self.agent.cli("jobs", "--json").stdout.splitlines()]
         shown = self.agent.cli("trace", row["trace_id"])
@@ -141,6 +141,14 @@ class Supervised(ExitSpans):
             self.assertNotIn("exit.signal", span["metrics"])
             self.assertEqual(self.event(span)["evidence"], self.evidence(span))
             self.assertEqual(self.priority(span), 2)
+            self.assertEqual((span["meta"]["error.type"], span["meta"]["error.message"]), ("exit_error", "exit code 3"))
+        page = subprocess.run(["curl", "-sS", "--max-time", "10", "--unix-socket", str(self.agent.control_path),
+                               "http://localhost/metrics"], capture_output=True, text=True, timeout=20, check=True).stdout
+        counts = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in page.splitlines()
+                  if line.startswith("comfymon_process_ended_total{")}
+        self.assertEqual({k for k, v in counts.items() if v}, {'comfymon_process_ended_total{verdict="exit_error"}'})
+        self.assertEqual(sum(counts.values()), 2)
+        self.assertEqual(self.agent.status()["probes"], [])     # nobody ever spoke
 
     def test_an_end_that_was_wanted_is_no_error(self) -> None:
         self.run_it("true")

@@ -52,12 +52,16 @@ TEST(reads_use_and_kills_of_version_2)
 
 	put_file("memory.current", "123456\n");
 	put_file("memory.peak", "234567\n");
+	put_file("memory.stat", "anon 100000\nfile 20000\nshmem 3000\n");
+	put_file("memory.swap.current", "400\n");
 	put_file("memory.events", "low 0\nhigh 3\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n");
 	CHECK_EQ(cgroup_usage(&g, &u), E_OK);
 	CHECK_EQ(u.current_bytes, 123456);
 	CHECK_EQ(u.peak_bytes, 234567);
-	CHECK(u.has_oom_kills);
-	CHECK_EQ(u.oom_kills, 1);
+	CHECK_EQ(u.held_bytes, 103400);
+	CHECK(cgroup_counts(&g).known);
+	CHECK_EQ(cgroup_counts(&g).oom_kills, 1);
+	CHECK_EQ(cgroup_counts(&g).limit_hits, 2);
 }
 
 TEST(reads_the_full_stall_and_not_some)
@@ -96,22 +100,40 @@ TEST(version_1_has_no_pressure_and_no_group_nothing)
 {
 	struct cgroup g = group(1);
 	struct cgroup_usage u;
+	char text[64];
 	uint64_t us;
 
 	put_file("memory.usage_in_bytes", "5\n");
+	put_file("memory.stat", "rss 1\ntotal_rss 100\ntotal_shmem 20\ntotal_swap 3\n");
+	put_file("memory.failcnt", "9\n");
 	put_file("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n");
 	CHECK_EQ(cgroup_usage(&g, &u), E_OK);
-	CHECK_EQ(u.oom_kills, 4);
+	CHECK_EQ(u.held_bytes, 123);
+	CHECK_EQ(cgroup_counts(&g).oom_kills, 4);
+	CHECK_EQ(cgroup_counts(&g).limit_hits, 9);
+	put_file("memory.memsw.failcnt", "2\n");
+	CHECK_EQ(cgroup_counts(&g).limit_hits, 11);
+	put_file("memory.memsw.max_usage_in_bytes", "104857600\n");
+	put_file("memory.memsw.limit_in_bytes", "104861696\n");
+	CHECK_EQ(cgroup_counts(&g).limit_hits, 12);
+	put_file("memory.memsw.max_usage_in_bytes", "100000000\n");
+	CHECK_EQ(cgroup_counts(&g).limit_hits, 11);
+	cgroup_begin(&g);
+	get_file("memory.memsw.max_usage_in_bytes", text, sizeof text);
+	CHECK_STR(text, "000000000\n"); /* the kernel's file is no file */
 	CHECK_EQ(cgroup_full_stall(&g, &us), E_STATE);
 	g.version = 0;
 	CHECK_EQ(cgroup_usage(&g, &u), E_STATE);
+	CHECK(!cgroup_counts(&g).known);
 }
 
 int
 main(void)
 {
 	static const char *const files[] = { "memory.current", "memory.peak", "memory.events",
-		"memory.pressure", "memory.high", "memory.usage_in_bytes", "memory.oom_control" };
+		"memory.pressure", "memory.high", "memory.usage_in_bytes", "memory.oom_control",
+		"memory.stat", "memory.swap.current", "memory.failcnt", "memory.memsw.failcnt",
+		"memory.memsw.max_usage_in_bytes", "memory.memsw.limit_in_bytes" };
 
 	if (mkdtemp(dir) == NULL)
 		return 1;
