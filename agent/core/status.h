@@ -162,6 +162,13 @@ struct status_health_port {
 	char problem[160]; /* why */
 };
 
+/* Ends of ComfyUI's processes that were told since the start. */
+#define STATUS_VERDICTS 32
+struct status_ends {
+	const char *verdict; /* constant text */
+	uint64_t count;
+};
+
 struct status_snapshot {
 	char version[32];
 	uint64_t pid, uptime_s;
@@ -186,6 +193,8 @@ struct status_snapshot {
 	struct status_rates rates;
 	struct supervised supervisors[STATUS_SUPERVISORS];
 	size_t supervisor_count;
+	struct status_ends ends[STATUS_VERDICTS]; /* every verdict, in an order that stays */
+	size_t verdict_count;
 	struct status_health health;
 	struct status_health_port health_port; /* filled in by control */
 	struct memory_now memory;

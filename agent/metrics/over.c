@@ -219,6 +219,15 @@ over_ILLNESS(const struct status_snapshot *s, size_t i, struct metric_item *item
 }
 
 enum item
+over_VERDICT(const struct status_snapshot *s, size_t i, struct metric_item *item)
+{
+	if (i >= s->verdict_count)
+		return ITEM_END;
+	tag(item, "verdict", s->ends[i].verdict);
+	return ITEM_IS;
+}
+
+enum item
 over_SUPERVISOR(const struct status_snapshot *s, size_t i, struct metric_item *item)
 {
 	if (i >= s->supervisor_count)

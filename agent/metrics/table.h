@@ -81,6 +81,7 @@ enum item over_MEMORY(const struct status_snapshot *s, size_t i, struct metric_i
 enum item over_GPU(const struct status_snapshot *s, size_t i, struct metric_item *item);
 enum item over_HEALTH_STATE(const struct status_snapshot *s, size_t i, struct metric_item *item);
 enum item over_ILLNESS(const struct status_snapshot *s, size_t i, struct metric_item *item);
+enum item over_VERDICT(const struct status_snapshot *s, size_t i, struct metric_item *item);
 enum item over_SUPERVISOR(const struct status_snapshot *s, size_t i, struct metric_item *item);
 enum item over_SENDER(const struct status_snapshot *s, size_t i, struct metric_item *item);
 enum item over_SENDER_DROP(const struct status_snapshot *s, size_t i, struct metric_item *item);

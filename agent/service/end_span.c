@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/base/clock.h"
 #include "agent/base/log.h"
@@ -34,11 +35,26 @@ struct told {
 	struct job_row job;
 };
 
-/* The sentences as an array; the second one is the reason where there are more, the first how. */
+/* What decided is the first sentence; an order's begins with the verdict, which is error.type
+ * already. */
 static void
-put_evidence(struct told *t, const char *verdict)
+put_message(struct told *t, const char *verdict)
 {
-	const char *said = t->why, *next;
+	size_t n = strlen(verdict);
+	const char *said = t->why;
+
+	if (strncmp(said, verdict, n) == 0 && strncmp(said + n, ": ", 2) == 0)
+		said += n + 2;
+	if (said[0] == '\0' || said[0] == '\n')
+		said = verdict;
+	snprintf(t->message, sizeof t->message, "%.*s", (int)strcspn(said, "\n"), said);
+}
+
+/* The sentences as an array. */
+static void
+put_evidence(struct told *t)
+{
+	const char *next;
 	unsigned lines = 0;
 
 	outbuf_str(&t->events, "[");
@@ -49,12 +65,9 @@ put_evidence(struct told *t, const char *verdict)
 		if (lines > 0)
 			outbuf_str(&t->events, ",");
 		span_json_text(&t->events, line, n);
-		if (lines++ == 1)
-			said = line;
+		lines++;
 	}
 	outbuf_str(&t->events, "]");
-	snprintf(t->message, sizeof t->message, "%s%s%.*s", verdict, lines > 0 ? ": " : "",
-	    (int)strcspn(said, "\n"), said);
 }
 
 /* The evidence is ours and plain; a line of the file that says otherwise does no harm. */
@@ -78,7 +91,7 @@ put_event(struct told *t, const struct process_end *e)
 	    ",\"attributes\":{\"verdict\":\"%s\",\"certainty\":\"%s\",\"evidence\":",
 	    e->end_real_ns, e->verdict, e->certainty);
 	outbuf_str(&t->events, text);
-	put_evidence(t, e->verdict);
+	put_evidence(t);
 	outbuf_str(&t->events, "}}]");
 	outbuf_put(&t->events, "", 1);
 }
@@ -103,29 +116,31 @@ from_exit(const struct exit_record *r, struct process_end *e, struct told *t)
 	e->peak_bytes = r->peak_bytes;
 }
 
+/* Ends that only a ring tells of. */
+static const struct {
+	enum cause cause;
+	enum certainty certainty;
+	const char *why;
+} of_rings[] = {
+	[DUE_LOST] = { CAUSE_LOST, UNSURE,
+	    "nobody supervised it, so nobody saw how it ended\n"
+	    "its ring has no owner any more" },
+	[DUE_REPLACED] = { CAUSE_MANAGER_RESTART, CERTAIN,
+	    "another program goes on in its process: restarted in place (exec)" },
+};
+
 static void
 from_ring(
     const struct ends *ends, const struct probe_row *row, struct process_end *e, struct told *t)
 {
-	static const struct {
-		enum cause cause;
-		enum certainty certainty;
-		const char *why;
-	} known[] = {
-		[DUE_LOST] = { CAUSE_LOST, UNSURE,
-		    "its ring has no owner any more\n"
-		    "nobody supervised it, so nobody saw how it ended" },
-		[DUE_REPLACED] = { CAUSE_MANAGER_RESTART, CERTAIN,
-		    "another program goes on in its process: restarted in place (exec)" },
-	};
 	const struct due_end *d = &ends->due[ends->at];
 
 	for (unsigned i = 0; i < FRAME_PROBE_ID_BYTES; i++)
 		snprintf(t->key + 2 * i, 3, "%02x", row->probe_id[i]);
-	take_why(t, known[ends->verdict].why);
+	take_why(t, of_rings[ends->verdict].why);
 	e->end_real_ns = d->end_real_ns;
-	e->verdict = cause_name(known[ends->verdict].cause);
-	e->certainty = certainty_name(known[ends->verdict].certainty);
+	e->verdict = cause_name(of_rings[ends->verdict].cause);
+	e->certainty = certainty_name(of_rings[ends->verdict].certainty);
 	e->error = ends->verdict == DUE_LOST;
 	e->restarted = ends->verdict == DUE_REPLACED;
 	e->signal = e->exit_code = -1;
@@ -175,13 +190,16 @@ ends_feed(struct pipeline *p)
 		end.offset_ns = (int64_t)(row.real_ns - row.mono_ns);
 		place(p, &end, t);
 		put_event(t, &end);
+		put_message(t, end.verdict);
 		end.events = (const char *)t->events.p;
 		end.message = t->message;
 		rv = t->events.failed ? E_NOMEM : processor_ended(p->processor, e->probe, &end);
 	}
-	if (rv == E_OK)
+	if (rv == E_OK) {
+		p->ends.cause = e->is_due ? of_rings[e->verdict].cause : e->exit.cause;
 		log_info("end_told verdict=%s certainty=%s key=%s probe=%lld prompt=%s",
 		    end.verdict, end.certainty, t->key, (long long)e->probe, t->job.prompt_id);
+	}
 	if (t != NULL)
 		outbuf_free(&t->events);
 	free(t);

@@ -15,6 +15,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,11 +63,14 @@ void
 ends_begin(struct pipeline *p)
 {
 	struct ends *e = &p->ends;
+	uint64_t counts[CAUSE_COUNT];
 	uint8_t value[META_BYTES], *at = value + LIFE_BYTES;
 	size_t n = 0;
 	enum err rv = p->store->ops->meta_get(p->store, META_KEY, value, sizeof value, &n);
 
+	memcpy(counts, e->counts, sizeof counts);
 	*e = (struct ends){ .told_now = e->told_now };
+	memcpy(e->counts, counts, sizeof counts);
 	if (rv != E_OK || n < LIFE_BYTES) {
 		if (rv != E_NOTFOUND)
 			log_warn("ends_not_remembered error=\"%s\"", err_text(rv));
@@ -301,6 +305,15 @@ make_probe(struct pipeline *p)
 }
 
 bool
+ends_made(const struct probe_row *row)
+{
+	char life[LIFE_BYTES];
+
+	return deaths_life(row, life, sizeof life) &&
+	       wire_get64(row->probe_id) == ends_id('p', life);
+}
+
+bool
 ends_settle(struct pipeline *p)
 {
 	struct ends *e = &p->ends;
@@ -340,6 +353,7 @@ ends_tell(struct pipeline *p)
 		return keep(p);
 	if (e->state != END_READY || p->backlog || p->begin_again)
 		return E_OK;
+	e->cause = CAUSE_COUNT;
 	rv = e->pointless ? E_OK : ends_feed(p);
 	if (rv == E_NOTFOUND ||
 	    rv == E_STATE) { /* its row went with a damaged file; or a third end */
@@ -363,6 +377,8 @@ ends_told(struct pipeline *p)
 	if (p->ends.state != END_FED)
 		return;
 	p->ends.told_now++;
+	if (p->ends.cause < CAUSE_COUNT)
+		p->ends.counts[p->ends.cause]++;
 	p->ends.state = END_NONE;
 	p->scan_mono_ns = clock_mono_ns(); /* is there another one? */
 	p->gone = true;                    /* nothing more comes of its trace */

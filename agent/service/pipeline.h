@@ -63,8 +63,10 @@ struct ends {
 	char told[LIFE_BYTES]; /* of the exits, the last one */
 	struct due_end due[PIPELINE_ENDS];
 	size_t due_count;
-	uint64_t told_now; /* since the start */
-	bool noted;        /* the last of `due` came with the transaction that is open */
+	uint64_t told_now;            /* since the start */
+	uint64_t counts[CAUSE_COUNT]; /* of them, those that were ends */
+	enum cause cause;             /* END_FED: of this one; CAUSE_COUNT: it was none */
+	bool noted;                   /* the last of `due` came with the transaction that is open */
 
 	enum { END_NONE, END_FOUND, END_READY, END_FED } state;
 	bool is_due; /* due[at], else `exit` */
@@ -263,6 +265,8 @@ void ends_told(struct pipeline *p); /* committed */
 MUST_CHECK enum err ends_feed(struct pipeline *p);
 uint64_t ends_id(char seed, const char *key);
 /* In the transaction that salvages a ring: its end is to be told, unless the exits tell of it. */
+/* A probe that never was: of a process that died before it could speak. */
+bool ends_made(const struct probe_row *row);
 bool ends_ready(const struct pipeline *p); /* a ring may be salvaged now */
 MUST_CHECK enum err ends_note(
     struct pipeline *p, const struct probe_row *row, uint64_t last_mono_ns, bool retired);

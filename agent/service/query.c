@@ -10,6 +10,8 @@
 #include "agent/service/pipeline.h"
 #include "agent/supervisor/state.h"
 
+_Static_assert(CAUSE_COUNT <= STATUS_VERDICTS, "every verdict is counted");
+
 #define STATUS_TIMEOUT_MS 5000
 
 static struct timespec
@@ -144,6 +146,8 @@ add_probes(struct pipeline *p, struct status_snapshot *s)
 	while (p->store->ops->probe_next(p->store, &at, &row) == E_OK) {
 		struct status_probe *d;
 
+		if (ends_made(&row)) /* it never spoke */
+			continue;
 		if (s->probe_count == STATUS_PROBES)
 			memmove(s->probes, s->probes + 1, (--s->probe_count) * sizeof *s->probes);
 		d = &s->probes[s->probe_count++];
@@ -224,6 +228,10 @@ take_snapshot(void *ctx, struct store *st, struct processor *processor)
 	s->pid = (uint64_t)getpid();
 	s->uptime_s = (clock_mono_ns() - p->started_mono_ns) / NS_PER_S;
 	s->supervisor_count = state_list(p->run_dir, s->supervisors, STATUS_SUPERVISORS);
+	for (; s->verdict_count < CAUSE_COUNT; s->verdict_count++)
+		s->ends[s->verdict_count] =
+		    (struct status_ends){ cause_name((enum cause)s->verdict_count),
+			    p->ends.counts[s->verdict_count] };
 	snprintf(s->run_dir, sizeof s->run_dir, "%s", p->run_dir);
 	snprintf(s->data_dir, sizeof s->data_dir, "%s", p->data_dir);
 	if ((e = snapshot_counters(st, s)) != E_OK)

@@ -87,6 +87,8 @@ snapshot_full(void)
 		s->rejected[s->rejected_count++] =
 		    (struct status_rejected){ SIGNAL_TRACE, (int)(400 + i), 1 };
 	s->supervisor_count = STATUS_SUPERVISORS;
+	for (size_t i = 0; i < STATUS_VERDICTS; i++)
+		s->ends[s->verdict_count++] = (struct status_ends){ text, i };
 	s->webhook.configured = s->metrics.on = true;
 	return s;
 }
