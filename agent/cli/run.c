@@ -134,6 +134,7 @@ verb_run(struct cli *c)
 		.crash_limit = (uint32_t)config_number(g, OPT_CRASH_LIMIT),
 		.grace_ms = config_number(g, OPT_GRACE),
 		.drain_ms = config_number(g, OPT_RUN_DRAIN),
+		.soft_wait_ms = (uint32_t)config_number(g, OPT_MEMORY_SOFT_WAIT),
 		.resubmit = config_number(g, OPT_RESUBMIT) != 0,
 		.survive = c->survive };
 	size_t count;

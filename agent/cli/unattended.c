@@ -85,8 +85,11 @@ unattended_check(const struct cli *c, const char *run_dir)
 	char path[256];
 
 	if (config_string(c->config, OPT_LOG_FILE)[0] == '\0' &&
-	    path_join(path, sizeof path, run_dir, UNATTENDED_LOG_NAME) == E_OK)
+	    path_join(path, sizeof path, run_dir, UNATTENDED_LOG_NAME) == E_OK) {
 		trim(path);
+		if (access(path, F_OK) != 0 && errno == ENOENT) /* cleaned away */
+			(void)!log_open(path);
+	}
 	/* The link leads to our own file even when that has no name any more. */
 	if (program[0] != '/' || stat("/proc/self/exe", &ours) != 0 || stat(program, &there) != 0 ||
 	    (ours.st_dev == there.st_dev && ours.st_ino == there.st_ino))

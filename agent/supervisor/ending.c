@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "agent/supervisor/exits.h"
 #include "agent/supervisor/left.h"
@@ -63,7 +64,9 @@ append_line(const struct run *r, const char *id)
 	exit_record_death(&line, &x->death);
 	snprintf(line.life, sizeof line.life, "%s", r->life);
 	snprintf(line.death, sizeof line.death, "%s", id);
-	e = exits_append(r->o->data_dir, &line);
+	e = dir_prepare(r->o->data_dir); /* somebody may have removed it */
+	if (e == E_OK)
+		e = exits_append(r->o->data_dir, &line);
 	if (e != E_OK)
 		log_error("exit_not_written dir=%s error=\"%s\"", r->o->data_dir, err_text(e));
 }
@@ -151,6 +154,8 @@ life_ended(struct run *r, int status)
 	r->child = (struct child){ .pid = 0, .master = -1 };
 	r->kill_ns = 0;
 	r->typing = false;
+	if (r->relief > 0) /* it would ask the next one */
+		kill(r->relief, SIGKILL);
 	said_write(r);
 	r->code = x->death.signal > 0 ? 128 + x->death.signal : x->death.exit_code;
 	if (next.restart)

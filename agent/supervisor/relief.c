@@ -12,8 +12,8 @@
 #include "agent/supervisor/run_internal.h"
 
 #define ASK_MS   10000
-#define WAIT_MS  (10 * 60 * 1000)
-#define STALL_NS (30 * NS_PER_S) /* of full stall: memory.high holds it for ever */
+#define WAIT_MS  (10 * 60 * 1000) /* for one job, then again */
+#define STALL_NS (30 * NS_PER_S)  /* of full stall: memory.high holds it for ever */
 #define MB       (UINT64_C(1) << 20)
 
 static bool
@@ -43,14 +43,17 @@ restart(struct run *r)
 		    "memory.high stalled it for 30 s; ended between two jobs");
 	else
 		snprintf(order.detail, sizeof order.detail,
-		    "%" PRIu64 " MiB of %" PRIu64 " MiB held after /free; ended between two jobs",
-		    r->held_bytes / MB, r->o->soft_bytes / MB);
+		    "%" PRIu64 " MiB of %" PRIu64 " MiB held after /free; ended between two jobs%s",
+		    r->held_bytes / MB, r->o->soft_bytes / MB,
+		    r->soft.never_idle ? ", since it was never idle" : "");
 	life_obey(r, &order);
 }
 
 static void
 act(struct run *r, enum soft_act what)
 {
+	bool job;
+
 	switch (what) {
 	case SOFT_NOTHING:
 		return;
@@ -59,9 +62,11 @@ act(struct run *r, enum soft_act what)
 		helper(r, what == SOFT_FREE ? DRAIN_FREE : DRAIN_FREE_NEXT, ASK_MS);
 		return;
 	case SOFT_DRAIN:
+	case SOFT_DRAIN_JOB:
+		job = r->o->resubmit || what == SOFT_DRAIN_JOB;
 		log_warn("soft_limit_drain held_mb=%" PRIu64 " limit_mb=%" PRIu64 " until=%s",
-		    r->held_bytes / MB, r->o->soft_bytes / MB, r->o->resubmit ? "job" : "idle");
-		helper(r, r->o->resubmit ? DRAIN_JOB : DRAIN_IDLE, WAIT_MS);
+		    r->held_bytes / MB, r->o->soft_bytes / MB, job ? "job" : "idle");
+		helper(r, job ? DRAIN_JOB : DRAIN_IDLE, job ? WAIT_MS : r->o->soft_wait_ms);
 		return;
 	case SOFT_RESTART:
 		restart(r);

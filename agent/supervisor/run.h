@@ -19,13 +19,14 @@ struct run_options {
 	const char *run_dir, *data_dir; /* made if missing, 0700 */
 	const char *notify;             /* NOTIFY_SOCKET of a service manager, "" none */
 	enum restart_when restart;
-	uint32_t crash_limit; /* failures within ten minutes after which we give up; 0 never */
-	uint64_t limit_bytes; /* memory of the command and its children; 0 none */
-	uint64_t soft_bytes;  /* ... that is asked back between jobs; 0 none */
-	uint64_t high_bytes;  /* memory.high of a cgroup of version 2; 0 none */
-	bool resubmit;        /* jobs that wait are not lost by a restart */
-	uint64_t grace_ms;    /* from SIGINT to SIGKILL */
-	uint64_t drain_ms;    /* most that a running job gets to be interrupted before SIGINT */
+	uint32_t crash_limit;  /* failures within ten minutes after which we give up; 0 never */
+	uint64_t limit_bytes;  /* memory of the command and its children; 0 none */
+	uint64_t soft_bytes;   /* ... that is asked back between jobs; 0 none */
+	uint32_t soft_wait_ms; /* ... for which it is waited until none is there */
+	uint64_t high_bytes;   /* memory.high of a cgroup of version 2; 0 none */
+	bool resubmit;         /* jobs that wait are not lost by a restart */
+	uint64_t grace_ms;     /* from SIGINT to SIGKILL */
+	uint64_t drain_ms;     /* most that a running job gets to be interrupted before SIGINT */
 	bool survive;
 };
 

@@ -34,6 +34,7 @@ struct run {
 	bool port_taken, listened; /* by somebody before it; by it */
 	struct supervised said;    /* RUN_DIR/supervisor-PID */
 	int said_fd;
+	bool said_failed;            /* and said so */
 	bool notify_failed;          /* and said so */
 	char session[SESSION_BYTES]; /* ComfyUI-Manager's mark is this and ".reboot" */
 
@@ -79,6 +80,8 @@ struct run {
 
 /* said.c */
 void said_open(struct run *r);
+/* Made anew when somebody has removed it, each second. */
+void said_keep(struct run *r);
 /* Whenever something of it has changed. */
 void said_write(struct run *r);
 void said_close(struct run *r);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "agent/supervisor/notify.h"
 #include "agent/supervisor/run_internal.h"
@@ -31,18 +32,32 @@ fill(struct run *r)
 	s->survive = r->o->survive;
 }
 
-/* Without it nothing but the status is poorer. */
 void
 said_open(struct run *r)
 {
-	enum err e;
-
 	r->said_fd = -1;
 	(void)state_sweep(r->o->run_dir, r->o->data_dir);
 	fill(r);
-	e = state_open(r->o->run_dir, &r->said, &r->said_fd);
-	if (e != E_OK)
+	said_keep(r);
+}
+
+/* Without it nothing but the status is poorer, and a death of ours is not noticed. */
+void
+said_keep(struct run *r)
+{
+	enum err e;
+
+	if (r->said_fd >= 0 && state_has_name(r->o->run_dir, r->said_fd))
+		return;
+	if (r->said_fd >= 0)
+		close(r->said_fd);
+	r->said_fd = -1;
+	e = dir_prepare(r->o->run_dir);
+	if (e == E_OK)
+		e = state_open(r->o->run_dir, &r->said, &r->said_fd);
+	if (e != E_OK && !r->said_failed)
 		log_warn("state_not_written dir=%s error=\"%s\"", r->o->run_dir, err_text(e));
+	r->said_failed = e != E_OK;
 }
 
 /* The service manager's line of status; ready from the first start on. */
@@ -72,6 +87,7 @@ said_write(struct run *r)
 
 	fill(r);
 	tell_manager(r);
+	said_keep(r);
 	if (r->said_fd < 0)
 		return;
 	e = state_write(r->said_fd, &r->said);

@@ -26,6 +26,7 @@ rest(struct soft *s)
 {
 	uint32_t before = s->frees_in_row > 0 ? s->frees_in_row - 1 : 0;
 
+	s->never_idle = false;
 	return go(s, SOFT_CALM, s->freed_ms + doubled(SOFT_REST_MS, before, SOFT_REST_MAX_MS),
 	    SOFT_NOTHING);
 }
@@ -58,7 +59,7 @@ soft_look(struct soft *s, bool over, uint64_t now_ms)
 			return SOFT_NOTHING;
 		if (!over || !may_restart(s, now_ms))
 			return rest(s);
-		return go(s, SOFT_DRAINING, 0, SOFT_DRAIN);
+		return go(s, SOFT_DRAINING, 0, s->never_idle ? SOFT_DRAIN_JOB : SOFT_DRAIN);
 	default: /* an answer is awaited */
 		return SOFT_NOTHING;
 	}
@@ -86,8 +87,10 @@ drained(struct soft *s, enum drain_answer answer, bool over, uint64_t now_ms)
 {
 	if (!over)
 		return rest(s);
-	if (answer != DRAIN_DONE) /* waits on */
+	if (answer != DRAIN_DONE) { /* waits on */
+		s->never_idle = s->never_idle || answer == DRAIN_BUSY;
 		return go(s, SOFT_SETTLING, now_ms + SOFT_AGAIN_MS, SOFT_NOTHING);
+	}
 	s->restarted_ms = now_ms;
 	s->restarts++;
 	s->restarts_in_row++;
@@ -108,6 +111,7 @@ soft_begin(struct soft *s)
 	s->state = SOFT_CALM;
 	s->due_ms = 0;
 	s->busy = 0;
+	s->never_idle = false;
 }
 
 const char *

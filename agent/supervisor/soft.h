@@ -5,8 +5,11 @@
  * said here.  One owner, no locks.
  *
  *	calm --over--> freeing --done--> settling --still over--> draining --idle, still over-->
- *ending ^              |busy             |under                  |under or not idle
+ *ending ^              |busy             |under                  |under
  *	  +--------------+-----------------+-----------------------+
+ *
+ * Whom no waiting finds idle is ended between two jobs all the same: at the hard
+ * limit it would lose the one that runs with those that wait.
  *
  * It must not go in circles: a ComfyUI whose models alone are larger than the
  * limit would load them for each job.  So each freeing doubles the rest before the
@@ -25,7 +28,8 @@ enum soft_act {
 	SOFT_NOTHING,
 	SOFT_FREE,      /* if it is idle */
 	SOFT_FREE_NEXT, /* between two jobs: it is never idle */
-	SOFT_DRAIN,     /* wait until it may be ended */
+	SOFT_DRAIN,     /* wait until it is idle */
+	SOFT_DRAIN_JOB, /* it never is: wait for the end of the job that runs */
 	SOFT_RESTART,   /* end it now */
 };
 
@@ -42,6 +46,7 @@ enum soft_act {
 struct soft {
 	enum soft_state state;
 	bool never_restart;
+	bool never_idle; /* it was waited for in vain */
 	uint64_t due_ms; /* nothing before this */
 	uint64_t freed_ms, restarted_ms;
 	uint32_t frees_in_row, restarts_in_row, busy;

@@ -178,6 +178,17 @@ state_open(const char *run_dir, struct supervised *s, int *out)
 	return E_OK;
 }
 
+bool
+state_has_name(const char *run_dir, int fd)
+{
+	struct stat own, there;
+	char path[600];
+
+	return path_of(path, sizeof path, run_dir, (int)getpid()) == E_OK &&
+	       lstat(path, &there) == 0 && fstat(fd, &own) == 0 && there.st_dev == own.st_dev &&
+	       there.st_ino == own.st_ino;
+}
+
 void
 state_close(const char *run_dir, int fd)
 {

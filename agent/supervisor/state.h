@@ -16,6 +16,8 @@
 
 /* Make and lock the own one; *fd is to be kept until state_close. Fills pid and pid_ns. */
 MUST_CHECK enum err state_open(const char *run_dir, struct supervised *s, int *fd);
+/* Nobody has removed it. */
+bool state_has_name(const char *run_dir, int fd);
 MUST_CHECK enum err state_write(int fd, const struct supervised *s);
 /* A good end: nobody need wonder. */
 void state_close(const char *run_dir, int fd);

@@ -168,6 +168,7 @@ watch_sample(struct run *r, uint64_t now_ns)
 	if (now_ns >= r->second_ns) {
 		r->second_ns = now_ns + SLOW_NS;
 		kills_look(&r->kills, &r->group, now_ns);
+		said_keep(r);
 		life_look_for_order(r);
 		if (!r->listened && !r->port_taken)
 			r->listened = port_listens(r->listen.port);

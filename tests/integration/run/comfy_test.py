@@ -157,6 +157,19 @@ class SoftLimit(Guarded):
         self.assertIn("MiB held after /free", death["evidence"][0])
         self.assertEqual(len(self.exits()), 1)
 
+    def test_whose_queue_is_never_empty_is_restarted_between_two_jobs_all_the_same(self) -> None:
+        host = self.host("--set", "run.memory_soft_wait=2s")
+        host.run(allocate(300, keep=True))
+        wait_until(lambda: "soft_limit_freed" in host.log(), 15, "the freeing")
+        for i in range(80):
+            host.submit(job("StandinSleep", value=i, seconds=0.5))
+        end = self.wait_exit(timeout=30)
+        self.assertEqual((end["verdict"], end["restarted"]), ("limit_soft", "1"))
+        self.assertIn("never idle", self.deaths()[0]["evidence"][0])
+        self.assertLess(host.log().index("until=idle"), host.log().index("until=job"))
+        host.wait_ready()
+        host.run(allocate(10, keep=False))
+
     def test_a_busy_one_is_left_alone(self) -> None:
         host = self.host()
         prompt = host.submit({**allocate(REST_MB // 2 + 300, keep=False),

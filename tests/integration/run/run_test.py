@@ -368,6 +368,36 @@ class Said(Supervised):
         self.assertEqual(self.ask("status")["supervisors"], [])
 
 
+class Removed(Supervised):
+    def test_what_is_removed_under_it_is_made_anew(self) -> None:
+        process = self.start("sh", "-c", "echo $COMFYMON_LIFE; exec sleep 60", options=("--no-agent",))
+        life = self.line()
+        shutil.rmtree(self.base / "run")
+        state = self.base / "run" / f"supervisor-{process.pid}"
+        wait_until(state.exists, 5, "the state again")
+        self.assertIn(f"life={life}\n", state.read_text())
+        self.assertEqual(((self.base / "run").stat().st_mode & 0o777, state.stat().st_mode & 0o777), (0o700, 0o600))
+        shutil.rmtree(self.base / "data", ignore_errors=True)
+        self.order(life, "why=zombie detail=x\n")
+        wait_until(lambda: self.exits(), 5, "the line of its end")
+        self.assertEqual(self.exits()[0]["verdict"], "zombie")
+        self.line()
+        process.kill()
+        process.wait(5)
+        self.run_it("true")     # it sees that the lock has gone
+        self.assertEqual([e["verdict"] for e in self.exits()], ["zombie", "lost", "exit_clean"])
+
+    def test_the_log_of_an_agent_that_nobody_sees_too(self) -> None:
+        process = self.start("sh", "-c", "exec sleep 60", options=())
+        log = self.base / "run/agent.log"
+        wait_until(lambda: can_connect(self.base / "run/comfymon.sock") and log.exists(), 10, "the agent")
+        shutil.rmtree(self.base / "run")
+        wait_until(lambda: can_connect(self.base / "run/comfymon.sock") and log.exists(), 20, "both again")
+        process.terminate()
+        process.wait(20)
+        self.assertIn("stop", log.read_text())
+
+
 class MemoryLimit(Supervised):
     def test_a_cgroup_kills_and_says_so(self) -> None:
         if not writable_cgroup():

@@ -67,7 +67,8 @@ TEST(does_not_restart_who_fell_below_while_it_drained)
 
 TEST(a_drain_that_takes_too_long_begins_again)
 {
-	static const enum drain_answer answers[] = { DRAIN_BUSY, DRAIN_SILENT };
+	static const enum drain_answer answers[] = { DRAIN_SILENT, DRAIN_BUSY };
+	static const enum soft_act acts[] = { SOFT_DRAIN, SOFT_DRAIN_JOB };
 	struct soft s = { 0 };
 	uint64_t now = 10 * S;
 
@@ -79,8 +80,30 @@ TEST(a_drain_that_takes_too_long_begins_again)
 		CHECK_EQ(soft_answer(&s, answers[i], true, now), SOFT_NOTHING);
 		CHECK_EQ(soft_look(&s, true, now + SOFT_AGAIN_MS - 1), SOFT_NOTHING);
 		now += SOFT_AGAIN_MS;
-		CHECK_EQ(soft_look(&s, true, now), SOFT_DRAIN);
+		CHECK_EQ(soft_look(&s, true, now), acts[i]);
 	}
+}
+
+TEST(who_is_never_idle_is_restarted_between_two_jobs_all_the_same)
+{
+	struct soft s = { 0 };
+	uint64_t now = 10 * S;
+
+	CHECK_EQ(soft_look(&s, true, S), SOFT_FREE);
+	CHECK_EQ(soft_answer(&s, DRAIN_DONE, true, S), SOFT_NOTHING);
+	CHECK_EQ(soft_look(&s, true, now), SOFT_DRAIN);
+	CHECK_EQ(soft_answer(&s, DRAIN_BUSY, true, now), SOFT_NOTHING);
+	for (int i = 0; i < 3; i++) { /* a job of an hour is not cut off */
+		now += SOFT_AGAIN_MS;
+		CHECK_EQ(soft_look(&s, true, now), SOFT_DRAIN_JOB);
+		CHECK_EQ(soft_answer(&s, DRAIN_BUSY, true, now), SOFT_NOTHING);
+	}
+	now += SOFT_AGAIN_MS;
+	CHECK_EQ(soft_look(&s, true, now), SOFT_DRAIN_JOB);
+	CHECK_EQ(soft_answer(&s, DRAIN_DONE, true, now), SOFT_RESTART);
+	soft_begin(&s);
+	now += SOFT_LIFE_MS;
+	(void)to_restart(&s, now); /* the next one may be idle */
 }
 
 TEST(who_is_busy_is_asked_again_and_after_a_while_to_free_between_two_jobs)
@@ -188,6 +211,7 @@ main(void)
 	RUN(restarts_who_holds_on_to_it_once_it_is_idle);
 	RUN(does_not_restart_who_fell_below_while_it_drained);
 	RUN(a_drain_that_takes_too_long_begins_again);
+	RUN(who_is_never_idle_is_restarted_between_two_jobs_all_the_same);
 	RUN(who_is_busy_is_asked_again_and_after_a_while_to_free_between_two_jobs);
 	RUN(a_peak_within_a_job_makes_nobody_impatient);
 	RUN(does_not_ask_more_often_than_every_five_seconds_who_does_not_answer);
