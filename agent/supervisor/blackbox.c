@@ -107,9 +107,9 @@ is_box(const struct dirent *e)
 	return n > 5 && e->d_name[0] != '.' && strcmp(e->d_name + n - 5, ".json") == 0;
 }
 
-/* The oldest beyond what is kept. */
+/* The oldest beyond what is kept; by a clock that was set back the newest may seem to be. */
 static void
-prune(const char *dir)
+prune(const char *dir, const char *newest)
 {
 	struct dirent **names = NULL;
 	int n = scandir(dir, &names, is_box, alphasort);
@@ -117,7 +117,7 @@ prune(const char *dir)
 	for (int i = 0; i < n; i++) {
 		char path[600];
 
-		if (i + (int)BLACKBOX_KEEP < n &&
+		if (i + (int)BLACKBOX_KEEP < n && strcmp(names[i]->d_name, newest) != 0 &&
 		    path_join(path, sizeof path, dir, names[i]->d_name) == E_OK)
 			unlink(path);
 		free(names[i]);
@@ -157,7 +157,7 @@ blackbox_write(const char *data_dir, const struct blackbox *x, const char *id)
 		e = b.failed ? E_NOMEM : file_write_atomic(path, b.p, b.n);
 	}
 	if (e == E_OK)
-		prune(dir);
+		prune(dir, name);
 	outbuf_free(&b);
 	free(text);
 	return e;

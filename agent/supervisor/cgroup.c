@@ -159,16 +159,38 @@ sweep(const char *dir)
 		closedir(d);
 }
 
+/* Where swap is not accounted its file is absent. */
+static enum err
+set_limit(const struct cgroup *g, uint64_t limit)
+{
+	bool v2 = g->version == 2;
+	enum err e = put_number(g->path, v2 ? "memory.max" : "memory.limit_in_bytes", limit);
+
+	if (e == E_OK && v2)
+		(void)put(g->path, "memory.swap.max", "0");
+	else if (e == E_OK)
+		(void)put_number(g->path, "memory.memsw.limit_in_bytes", limit);
+	return e;
+}
+
+/* Its cgroup.procs, for who joins. */
+static enum err
+open_door(struct cgroup *g)
+{
+	char procs[600];
+	enum err e = path_join(procs, sizeof procs, g->path, "cgroup.procs");
+
+	if (e == E_OK && (g->join_fd = open(procs, O_WRONLY | O_CLOEXEC)) < 0)
+		e = err_from_errno(errno);
+	return e;
+}
+
 static enum err
 make_v1(struct cgroup *g, const char *dir, uint64_t limit)
 {
 	enum err e = make_dir(g->path, sizeof g->path, dir, "");
 
-	if (e == E_OK)
-		e = put_number(g->path, "memory.limit_in_bytes", limit);
-	if (e == E_OK) /* where swap is not accounted the file is absent */
-		(void)put_number(g->path, "memory.memsw.limit_in_bytes", limit);
-	return e;
+	return e == E_OK ? set_limit(g, limit) : e;
 }
 
 static enum err
@@ -183,9 +205,7 @@ make_v2(struct cgroup *g, const char *dir, uint64_t limit)
 	if (e == E_OK)
 		e = make_dir(g->path, sizeof g->path, dir, "");
 	if (e == E_OK)
-		e = put_number(g->path, "memory.max", limit);
-	if (e == E_OK)
-		(void)put(g->path, "memory.swap.max", "0");
+		e = set_limit(g, limit);
 	if (e != E_OK && g->ours[0] != '\0')
 		(void)put(dir, "cgroup.procs", "0");
 	return e;
@@ -194,7 +214,7 @@ make_v2(struct cgroup *g, const char *dir, uint64_t limit)
 enum err
 cgroup_make(struct cgroup *g, uint64_t limit, char why[CGROUP_WHY_BYTES])
 {
-	char dir[512], procs[600];
+	char dir[512];
 	enum err e = where(2, dir, sizeof dir);
 
 	memset(g, 0, sizeof *g);
@@ -216,14 +236,26 @@ cgroup_make(struct cgroup *g, uint64_t limit, char why[CGROUP_WHY_BYTES])
 		return e;
 	}
 	if (e == E_OK)
-		e = path_join(procs, sizeof procs, g->path, "cgroup.procs");
-	if (e == E_OK && (g->join_fd = open(procs, O_WRONLY | O_CLOEXEC)) < 0)
-		e = err_from_errno(errno);
+		e = open_door(g);
 	if (e == E_OK)
 		return E_OK;
 	snprintf(why, CGROUP_WHY_BYTES, "%.150s: %s", dir, err_text(e));
 	cgroup_remove(g);
 	return e;
+}
+
+enum err
+cgroup_renew(struct cgroup *g, uint64_t limit)
+{
+	enum err e;
+
+	if (g->version == 0 || access(g->path, F_OK) == 0)
+		return E_OK;
+	if (g->join_fd >= 0)
+		close(g->join_fd);
+	g->join_fd = -1;
+	e = mkdir(g->path, 0755) == 0 ? set_limit(g, limit) : err_from_errno(errno);
+	return e == E_OK ? open_door(g) : e;
 }
 
 /* Of one hierarchy, from our own group up to its root. */

@@ -53,6 +53,8 @@ bool cgroup_join(const struct cgroup *g);
 uint64_t cgroup_enclosing_limit(void);
 /* The group that we are in (a container's, most likely), to be read alone; version 0: none. */
 void cgroup_here(struct cgroup *g);
+/* It may have been removed while nobody was in it, by who cleans up. */
+MUST_CHECK enum err cgroup_renew(struct cgroup *g, uint64_t limit_bytes);
 /* A new process begins in it: version 1 forgets the peak of the one before. */
 void cgroup_begin(const struct cgroup *g);
 /* All 0 where the kernel does not say. */

@@ -46,9 +46,8 @@ tell(const struct run *r, const struct policy_verdict *next, const char *id)
 	    next->restart ? "" : next->why, next->restart ? "" : "\"", id);
 }
 
-/* The line that the agent waits for. */
-static void
-append_line(const struct run *r, const char *id)
+static struct exit_record
+line_of(const struct run *r, const char *id)
 {
 	const struct blackbox *x = r->box;
 	struct exit_record line = { .pid = (uint64_t)x->pid,
@@ -59,16 +58,54 @@ append_line(const struct run *r, const char *id)
 		.peak_bytes = x->evidence.peak_bytes,
 		.uptime_ms = x->uptime_ms,
 		.restarted = x->restarted };
-	enum err e;
 
 	exit_record_death(&line, &x->death);
 	snprintf(line.life, sizeof line.life, "%s", r->life);
 	snprintf(line.death, sizeof line.death, "%s", id);
+	return line;
+}
+
+static void
+drop_unsaid(struct run *r, unsigned n)
+{
+	r->unsaid_count -= n;
+	memmove(r->unsaid, r->unsaid + n, r->unsaid_count * sizeof r->unsaid[0]);
+}
+
+void
+life_say_again(struct run *r)
+{
+	unsigned n = 0;
+
+	while (n < r->unsaid_count && dir_prepare(r->o->data_dir) == E_OK &&
+	       exits_append(r->o->data_dir, &r->unsaid[n]) == E_OK)
+		n++;
+	if (n == 0)
+		return;
+	drop_unsaid(r, n);
+	log_info("exits_written lines=%u waiting=%u", n, r->unsaid_count);
+}
+
+/* The line that the agent waits for, behind those that wait for the disk. */
+static void
+append_line(struct run *r, const char *id)
+{
+	struct exit_record line = line_of(r, id);
+	enum err e;
+
+	life_say_again(r);
 	e = dir_prepare(r->o->data_dir); /* somebody may have removed it */
 	if (e == E_OK)
-		e = exits_append(r->o->data_dir, &line);
-	if (e != E_OK)
-		log_error("exit_not_written dir=%s error=\"%s\"", r->o->data_dir, err_text(e));
+		e = r->unsaid_count > 0 ? E_FULL : exits_append(r->o->data_dir, &line);
+	if (e == E_OK)
+		return;
+	if (r->unsaid_count == UNSAID_ENDS) {
+		log_error("exit_lost life=%s", r->unsaid[0].life);
+		drop_unsaid(r, 1);
+	}
+	r->unsaid[r->unsaid_count++] = line;
+	log_error("exit_not_written dir=%s error=\"%s\" kept=%u", r->o->data_dir, err_text(e),
+	    r->unsaid_count);
 }
 
 /* It ended in order to be started again. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -104,6 +105,7 @@ static enum err
 open_with_room(const char *data_dir, int *fd, struct stat *st, bool *fresh)
 {
 	char path[600], older[600];
+	struct stat now;
 	enum err e = path_join(path, sizeof path, data_dir, EXITS_FILE);
 
 	if (e == E_OK)
@@ -111,8 +113,13 @@ open_with_room(const char *data_dir, int *fd, struct stat *st, bool *fresh)
 	if (e == E_OK)
 		e = open_append(path, fd, st);
 	if (e == E_OK && st->st_size > EXITS_MAX_BYTES) {
+		/* Another parent may be about to do the same: who comes second finds a new file. */
+		if (flock(*fd, LOCK_EX) == 0 && stat(path, &now) == 0 && now.st_ino == st->st_ino &&
+		    now.st_dev == st->st_dev && rename(path, older) != 0)
+			e = err_from_errno(errno);
 		close(*fd);
-		e = rename(path, older) == 0 ? open_append(path, fd, st) : err_from_errno(errno);
+		if (e == E_OK)
+			e = open_append(path, fd, st);
 	}
 	*fresh = e == E_OK && st->st_size == 0;
 	return e;

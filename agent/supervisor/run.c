@@ -58,10 +58,17 @@ reap(struct run *r)
 static void
 stand_still(struct run *r)
 {
+	sigset_t set;
+
 	if (r->child.pid <= 0)
 		return;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTSTP);
 	kill(-r->child.pid, SIGSTOP);
-	(void)raise(SIGSTOP);
+	/* Let the kernel do it: it stops nobody whom no shell could let go on. */
+	(void)raise(SIGTSTP);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
 	kill(-r->child.pid, SIGCONT);
 	life_ignore_order(r); /* of course it was silent */
 }
@@ -233,6 +240,7 @@ run_command(const struct run_options *o)
 		life_start(r); /* first: nothing of it waits for the agent */
 		beside_start(r, clock_mono_ns());
 		loop(r, signals);
+		life_say_again(r);
 		beside_stop(r);
 		cgroup_remove(&r->group);
 		said_close(r);

@@ -15,6 +15,7 @@
 #include "agent/supervisor/state.h"
 
 #define SESSION_BYTES 600
+#define UNSAID_ENDS   8u /* lines kept for a disk that takes none; then the oldest goes */
 
 struct run {
 	const struct run_options *o;
@@ -38,6 +39,9 @@ struct run {
 	bool notify_failed;          /* and said so */
 	char session[SESSION_BYTES]; /* ComfyUI-Manager's mark is this and ".reboot" */
 
+	struct exit_record unsaid[UNSAID_ENDS]; /* lines that the disk did not take, oldest first */
+	unsigned unsaid_count;
+
 	/* its memory */
 	struct cgroup group;
 	const char *method; /* cgroup1, cgroup2, watch, none */
@@ -47,7 +51,7 @@ struct run {
 	struct walked {
 		uint64_t bytes;        /* of all of it, at the last walk */
 		uint64_t shared_bytes; /* counted more than once, as far as known */
-		uint64_t shares_ns;    /* when that was last looked at */
+		uint64_t shares_ns;    /* when that is looked at again */
 		pid_t largest;
 		uint64_t largest_bytes;
 		bool over; /* the limit, at the last look */
@@ -88,6 +92,8 @@ void said_close(struct run *r);
 
 /* ending.c */
 void life_ended(struct run *r, int status);
+/* Lines that the disk has not taken yet: each second, and at our end. */
+void life_say_again(struct run *r);
 
 /* life.c */
 void life_start(struct run *r);

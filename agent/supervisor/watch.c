@@ -13,6 +13,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/base/file.h"
+#include "agent/base/log.h"
 #include "agent/supervisor/memory.h"
 #include "agent/supervisor/port.h"
 #include "agent/supervisor/run_internal.h"
@@ -20,7 +21,8 @@
 #define SLOW_NS   NS_PER_S
 #define FAST_NS   (100 * NS_PER_MS)
 #define SHARES_NS (5 * NS_PER_S)
-#define WALK_EACH 10 /* all are walked at each 10th fast look */
+#define SHARES_OF 100 /* of the time, at most, goes into counting shared pages */
+#define WALK_EACH 10  /* all are walked at each 10th fast look */
 
 void
 watch_open(struct run *r)
@@ -40,10 +42,15 @@ watch_open(struct run *r)
 void
 watch_begin(struct run *r)
 {
+	enum err e;
+
 	r->samples = 0;
 	r->tree = (struct walked){ 0 };
 	r->sample_ns = r->second_ns = 0;
 	relief_begin(r);
+	e = cgroup_renew(&r->group, r->o->limit_bytes);
+	if (e != E_OK)
+		log_warn("cgroup_not_renewed path=%s error=\"%s\"", r->group.path, err_text(e));
 	memset(r->box, 0, sizeof *r->box);
 	kills_begin(&r->kills, &r->group);
 }
@@ -79,7 +86,7 @@ walk_group(struct run *r, uint64_t *bytes)
 static bool
 walk_tree(struct run *r, uint64_t now_ns, uint64_t *bytes)
 {
-	uint64_t limit = is_watched(r) ? r->o->limit_bytes : UINT64_MAX, shares, sum;
+	uint64_t limit = is_watched(r) ? r->o->limit_bytes : UINT64_MAX, shares, sum, cost;
 	uint64_t least =
 	    r->o->soft_bytes > 0 && r->o->soft_bytes < limit ? r->o->soft_bytes : limit;
 	struct memory_tree t;
@@ -88,10 +95,11 @@ walk_tree(struct run *r, uint64_t now_ns, uint64_t *bytes)
 		return false;
 	sum = t.rss_bytes + t.swap_bytes;
 	if (t.processes > 1 && sum > least &&
-	    (now_ns - r->tree.shares_ns > SHARES_NS || sum > limit + r->tree.shared_bytes)) {
+	    (now_ns >= r->tree.shares_ns || sum > limit + r->tree.shared_bytes)) {
 		shares = memory_shares_below(getpid(), r->agent);
 		r->tree.shared_bytes = shares < sum ? sum - shares : 0;
-		r->tree.shares_ns = now_ns;
+		cost = (clock_mono_ns() - now_ns) * SHARES_OF;
+		r->tree.shares_ns = now_ns + (cost > SHARES_NS ? cost : SHARES_NS);
 	}
 	if (t.processes == 1 || r->tree.shared_bytes > sum)
 		r->tree.shared_bytes = 0;
@@ -169,6 +177,7 @@ watch_sample(struct run *r, uint64_t now_ns)
 		r->second_ns = now_ns + SLOW_NS;
 		kills_look(&r->kills, &r->group, now_ns);
 		said_keep(r);
+		life_say_again(r);
 		life_look_for_order(r);
 		if (!r->listened && !r->port_taken)
 			r->listened = port_listens(r->listen.port);

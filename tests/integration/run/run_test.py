@@ -263,6 +263,36 @@ class Exits(Supervised):
                 os.kill(holder, signal.SIGKILL)
             waste.wait(10)
 
+    def test_a_line_that_the_disk_does_not_take_comes_when_it_does(self) -> None:
+        if os.geteuid() != 0:
+            self.skipTest("needs root to mount a small disk")
+        data = self.base / "data"
+        data.mkdir(mode=0o700)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(data)], capture_output=True,
+                          check=False).returncode != 0:
+            self.skipTest("no tmpfs can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(data)], check=True)
+        filler = data / "filler"
+        with contextlib.suppress(OSError):
+            filler.write_bytes(b"x" * (1 << 20))
+        process = self.start("sh", "-c", "echo $COMFYMON_LIFE; read x; exit 3", options=("--no-agent",), stdin=subprocess.PIPE)
+        life = self.line()
+        assert process.stdin is not None and process.stderr is not None
+        self.env["COMFYMON_CRASH_LIMIT"] = "0"
+        process.stdin.close()
+        while b"exit_not_written" not in (line := process.stderr.readline()):
+            self.assertTrue(line)
+        filler.unlink()
+        wait_until(lambda: [e["life"] for e in self.exits()][:1] == [life], 10, "the line after all")
+
+    def test_a_box_by_a_clock_that_was_set_back_is_kept(self) -> None:
+        self.run_it("true")
+        newer = self.base / "data/deaths"
+        for i in range(50):
+            (newer / f"2099{i:02}01T000000.000-1.json").write_text("{}")
+        self.run_it("sh", "-c", "exit 9")
+        self.assertIn(9, [json.loads(box.read_text()).get("exit_code") for box in newer.glob("*.json")])
+
     def test_the_line_is_written_where_no_black_box_can_be(self) -> None:
         (self.base / "data").mkdir(mode=0o700)
         (self.base / "data/deaths").write_text("in the way")
@@ -386,6 +416,28 @@ class Removed(Supervised):
         process.wait(5)
         self.run_it("true")     # it sees that the lock has gone
         self.assertEqual([e["verdict"] for e in self.exits()], ["zombie", "lost", "exit_clean"])
+
+    def test_its_cgroup_between_two_lives_too(self) -> None:
+        if not writable_cgroup():
+            self.skipTest("no memory cgroup can be made here")
+        self.env["COMFYMON_CRASH_LIMIT"] = "0"
+        process = self.start("sh", "-c", "cat /proc/self/cgroup | grep -E ':(memory|):'; echo .; read x; exit 3",
+                             options=("--no-agent", "--memory-limit", "200M"), stdin=subprocess.PIPE)
+
+        def group() -> Path:
+            lines = list(iter(self.line, "."))
+            path, = (line.split(":", 2)[2] for line in lines if line.endswith(f"comfymon-run-{process.pid}"))
+            return next(m / path.lstrip("/") for m in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
+                        if (m / path.lstrip("/")).is_dir())
+        first = group()
+        assert process.stdin is not None
+        process.stdin.close()
+        wait_until(lambda: self.exits(), 5, "the end")
+        first.rmdir()
+        self.assertEqual(group(), first)
+        process.terminate()
+        process.wait(10)
+        self.assertFalse(first.exists())
 
     def test_the_log_of_an_agent_that_nobody_sees_too(self) -> None:
         process = self.start("sh", "-c", "exec sleep 60", options=())

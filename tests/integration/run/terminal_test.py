@@ -13,7 +13,7 @@ import termios
 import time
 import unittest
 from pathlib import Path
-from typing import Any, List, Sequence
+from typing import List, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -37,14 +37,16 @@ class AtATerminal(Supervised):
         self.addCleanup(os.close, self.master)
         self.addCleanup(os.close, self.slave)
 
-    def begin(self, *command: str, options: Sequence[str] = ("--no-agent", "--restart", "never"), **streams: Any) -> int:
-        """In the foreground of a terminal of its own."""
+    def begin(self, *command: str, options: Sequence[str] = ("--no-agent", "--restart", "never"), shell: bool = False) -> int:
+        """In the foreground of a terminal of its own; `shell`: as a job of another process, as shells start one."""
         def lead() -> None:
             os.setsid()
             fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
 
-        streams = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave, **streams}
-        self.process = subprocess.Popen(self.command(options, command), env=self.env, preexec_fn=lead, **streams)
+        job = ("import os, sys\npid = os.fork()\nif pid == 0:\n    os.setpgid(0, 0)\n    os.execv(sys.argv[1], sys.argv[1:])\n"
+               "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))")
+        self.process = subprocess.Popen([*((PYTHON, "-c", job) if shell else ()), *self.command(options, command)], env=self.env,
+                                        preexec_fn=lead, stdin=self.slave, stdout=self.slave, stderr=self.slave)
         return self.process.pid
 
     def read_until(self, wanted: bytes, timeout: float = 10) -> bytes:
@@ -86,12 +88,23 @@ class AtATerminal(Supervised):
         self.read_until(b"and another")
 
     def test_ctrl_z_stops_the_command_too_and_both_go_on(self) -> None:
-        pid = self.begin("sh", "-c", "echo $$ up; exec sleep 60")
-        child = int(self.read_until(b"up").split()[0])
+        self.begin("sh", "-c", "echo pid $$ up; exec sleep 60", shell=True)
+        assert self.process is not None
+        child = int(self.read_until(b" up").split()[-2])
+        (pid,) = children_of(self.process.pid)
         os.kill(pid, signal.SIGTSTP)
         wait_until(lambda: state_of(child) == "T" and state_of(pid) == "T", 5, "both to stand still")
         os.kill(pid, signal.SIGCONT)
         wait_until(lambda: state_of(child) == "S" and state_of(pid) == "S", 5, "both to go on")
+        os.kill(pid, signal.SIGTERM)
+        self.assertEqual(self.process.wait(5), 128 + signal.SIGINT)
+
+    def test_ctrl_z_does_nothing_where_no_shell_could_let_it_go_on(self) -> None:
+        pid = self.begin("sh", "-c", "echo pid $$ up; exec sleep 60")
+        child = int(self.read_until(b" up").split()[-2])
+        os.kill(pid, signal.SIGTSTP)
+        time.sleep(0.5)
+        self.assertEqual((state_of(pid), state_of(child)), ("S", "S"))
         os.kill(pid, signal.SIGTERM)
         assert self.process is not None
         self.assertEqual(self.process.wait(5), 128 + signal.SIGINT)

@@ -5,7 +5,9 @@
 #include "agent/supervisor/exits.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/t.h"
@@ -321,6 +323,33 @@ TEST(turns_over_at_its_size_and_finds_what_is_in_the_older_one)
 	CHECK_EQ(exits_find(dir, "1-3-cc", &got), E_OK);
 }
 
+/* Both find it full; the second one must not put the first one's new file in place of the old
+ * lines. */
+TEST(two_parents_turn_it_over_once)
+{
+	struct exit_record r = record("12-1-0a0b0c0d");
+	struct stat st;
+	int fd, status = -1;
+	pid_t pid;
+
+	fresh();
+	while (stat(file, &st) != 0 || st.st_size <= EXITS_MAX_BYTES)
+		CHECK_EQ(exits_append(dir, &r), E_OK);
+	fd = open(file, O_RDONLY);
+	CHECK(fd >= 0 && flock(fd, LOCK_EX) == 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(exits_append(dir, &r) == E_OK ? 0 : 1);
+	usleep(200 * 1000);
+	CHECK(rename(file, older) == 0);
+	put_text(file, "", 0);
+	(void)flock(fd, LOCK_UN); /* the child holds this description, too */
+	close(fd);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	CHECK(stat(older, &st) == 0 && st.st_size > EXITS_MAX_BYTES);
+	CHECK(stat(file, &st) == 0 && st.st_size > 0);
+}
+
 TEST(reads_no_more_than_the_newest_part_of_a_file_that_somebody_blew_up)
 {
 	static const char wanted[] = "exit life=1-1-aa verdict=lost\n";
@@ -384,6 +413,7 @@ main(void)
 	RUN(skips_keys_that_it_does_not_know);
 	RUN(a_torn_line_is_not_taken_and_does_not_spoil_the_next);
 	RUN(turns_over_at_its_size_and_finds_what_is_in_the_older_one);
+	RUN(two_parents_turn_it_over_once);
 	RUN(reads_no_more_than_the_newest_part_of_a_file_that_somebody_blew_up);
 	RUN(follows_no_link_and_opens_no_fifo);
 	RUN(every_cause_and_certainty_comes_back_from_its_name);
