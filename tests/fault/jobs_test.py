@@ -26,7 +26,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "standin")]
-from client import PINNED, ComfyUI  # noqa: E402
+from client import PINNED, REST_MB, ComfyUI  # noqa: E402
 from comfy_test import JOBS, NODE, NODES, chain  # noqa: E402
 from support.fake_datadog import FakeDatadog  # noqa: E402
 from support.harness import ITS_OWN_MEMORY, Agent, binary, sanitizer, wait_until  # noqa: E402
@@ -60,7 +60,7 @@ def one_life(number: int, seed: int, agent: Agent) -> Life:
     env = {"COMFYMON_RUN_DIR": str(agent.dirs.run), "COMFYMON_DATA_DIR": str(agent.dirs.data),
            "WITNESS": os.path.join(base, "witness"), "COMFYMON_RING_BYTES": str(4 << 20), "COMFYMON_GRACE": "3s",
            "COMFYMON_RUN_DRAIN": "0s"}
-    parent = [str(binary()), "run", "--no-agent", "--restart", "never", "--memory-limit", "160M", "--set",
+    parent = [str(binary()), "run", "--no-agent", "--restart", "never", "--memory-limit", f"{REST_MB + 160}M", "--set",
               "run.memory_soft_limit=none", "--"]
     host = ComfyUI(kind=PINNED, profile=chance.choice(("p0364", "p0368", "p0100")),
                    node_dirs=[str(NODE), str(HERE / "witness")], env=env, base=base, wrapper=parent)
