@@ -45,15 +45,18 @@ verify_offline(const struct cli *c, struct store_verify_report *r)
 static int
 add_slice(struct store_check *at, struct store_verify_report *r, const char *body)
 {
-	json_int_t table, after, rows, bad, jobs, notices, orphans;
+	json_int_t table, after, rows, bad, jobs, notices, orphans, is, equal, behind, differ;
 	int done, identity, recount;
 	json_t *root = cli_parse(body);
 
 	if (root == NULL)
 		return CLI_FAILED;
-	if (json_unpack(root, "{s:I,s:I,s:I,s:I,s:b,s:b,s:b,s:I,s:I,s:I}", "table", &table, "after",
-		&after, "rows", &rows, "bad", &bad, "done", &done, "identity", &identity, "recount",
-		&recount, "jobs", &jobs, "notices", &notices, "orphans", &orphans) != 0) {
+	if (json_unpack(root, "{s:I,s:I,s:I,s:I,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "table",
+		&table, "after", &after, "rows", &rows, "bad", &bad, "done", &done, "identity",
+		&identity, "recount", &recount, "jobs", &jobs, "notices", &notices, "orphans",
+		&orphans, "jobs_db", &is, "equal", &equal, "behind", &behind, "differ",
+		&differ) != 0 ||
+	    is < 0 || is > PROJECTION_OF_ANOTHER) {
 		json_decref(root);
 		fprintf(stderr, "comfymon: the agent's answer is not understood\n");
 		return CLI_FAILED;
@@ -69,6 +72,10 @@ add_slice(struct store_check *at, struct store_verify_report *r, const char *bod
 	r->jobs = (uint64_t)jobs;
 	r->notices = (uint64_t)notices;
 	r->orphans = (uint64_t)orphans;
+	r->jobs_db.is = (enum projection_is)is;
+	r->jobs_db.equal += (uint64_t)equal;
+	r->jobs_db.behind += (uint64_t)behind;
+	r->jobs_db.differ += (uint64_t)differ;
 	return CLI_OK;
 }
 
@@ -96,6 +103,7 @@ static const char *const projection_states[] = {
 	[PROJECTION_NOT_ASKED] = "not asked",
 	[PROJECTION_ABSENT] = "absent",
 	[PROJECTION_READ] = "read",
+	[PROJECTION_HELD] = "held by somebody who writes to it",
 	[PROJECTION_UNREADABLE] = "unreadable",
 	[PROJECTION_OF_ANOTHER] = "of another buffer",
 };
@@ -133,7 +141,7 @@ verified_text(const struct store_verify_report *r, bool good)
 int
 verb_verify(struct cli *c)
 {
-	struct store_verify_report r = { .jobs_db.is = PROJECTION_NOT_ASKED };
+	struct store_verify_report r = { .rows = 0 };
 	bool nobody = false;
 	int code = verify_online(c, &r, &nobody);
 

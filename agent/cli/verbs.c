@@ -92,7 +92,7 @@ const struct verb verb_table[] = {
 	{ "verify", NULL, "", "check every row of the buffer",
 	    "Each row is read and compared with its checksum, the counters with the rows, jobs.db "
 	    "with the jobs. An agent that runs does it, a slice at a time, and goes on with its "
-	    "work; jobs.db is then left out: it follows by itself.",
+	    "work.",
 	    verb_verify },
 	{ "export", NULL, "o", "write every buffered span as JSON lines",
 	    "One span a line, as in trace --json, with its trace_id; open ones too when an agent "

@@ -246,6 +246,10 @@ get_check(const struct request *r, struct outbuf *out)
 	put_u64(out, "jobs", c.jobs);
 	put_u64(out, "notices", c.notices);
 	put_u64(out, "orphans", c.orphans);
+	put_u64(out, "jobs_db", c.jobs_db.is);
+	put_u64(out, "equal", c.jobs_db.equal);
+	put_u64(out, "behind", c.jobs_db.behind);
+	put_u64(out, "differ", c.jobs_db.differ);
 	put_raw(out, "}");
 	return finish(out, rv, "");
 }

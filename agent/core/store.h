@@ -41,6 +41,20 @@ struct store; /* begins with its ops */
 /* No rest between two tries is longer. */
 #define STORE_REST_MAX_NS (3600 * UINT64_C(1000000000))
 
+/* jobs.db against the jobs of the buffer. What it lacks yet, or still has, is no damage. */
+enum projection_is {
+	PROJECTION_NOT_ASKED, /* there is none of this store */
+	PROJECTION_ABSENT,
+	PROJECTION_READ,
+	PROJECTION_HELD, /* by somebody who writes to it */
+	PROJECTION_UNREADABLE,
+	PROJECTION_OF_ANOTHER, /* buffer */
+};
+struct store_check_projection {
+	enum projection_is is;
+	uint64_t equal, behind, differ; /* jobs; behind: changed since it was written last */
+};
+
 /* How far a check of all rows is and what it found; all zero begins. */
 struct store_check {
 	uint32_t table; /* the store's own: where to go on */
@@ -50,6 +64,7 @@ struct store_check {
 	bool identity; /* when done: received = sent + ... holds for each signal */
 	bool recount;  /* when done: counters equal what the rows add up to */
 	uint64_t jobs, notices, orphans; /* when done; orphans: notices of no job */
+	struct store_check_projection jobs_db;
 };
 
 /* Counters that survive restarts, one row each, keyed by (signal, name, reason). */

@@ -91,11 +91,12 @@ store_verify(const char *dir, struct store_verify_report *out, char error[STORE_
 	if (e != E_OK)
 		snprintf(error, STORE_ERROR_BYTES, "%s", sqlite3_errmsg(s->db));
 	/* where a table or index is damaged the rows cannot be counted: that is the answer */
-	out->jobs_db.is = PROJECTION_ABSENT;
+	c.jobs_db.is = PROJECTION_ABSENT;
 	if (sqlite_load(s) == E_OK) {
 		check_counters(s, &c);
-		if (!s->no_jobs)
-			projection_check(dir, &s->c.base, &out->jobs_db);
+		c.after = 0;
+		if (e == E_OK && !s->no_jobs)
+			e = projection_check(dir, &s->c.base, &c, 0);
 	}
 	out->rows = c.rows;
 	out->bad = c.bad;
@@ -104,6 +105,7 @@ store_verify(const char *dir, struct store_verify_report *out, char error[STORE_
 	out->jobs = c.jobs;
 	out->notices = c.notices;
 	out->orphans = c.orphans;
+	out->jobs_db = c.jobs_db;
 	sqlite_ops.close(&s->c.base);
 	return e;
 }

@@ -55,19 +55,6 @@ MUST_CHECK enum err store_recount(struct store *st, bool *equal);
 MUST_CHECK enum err store_snapshot(
     const char *dir, struct store **out, char error[STORE_ERROR_BYTES]);
 
-/* jobs.db against the jobs of the buffer. What it lacks yet, or still has, is no damage. */
-enum projection_is {
-	PROJECTION_NOT_ASKED, /* a running agent keeps it */
-	PROJECTION_ABSENT,
-	PROJECTION_READ,
-	PROJECTION_UNREADABLE,
-	PROJECTION_OF_ANOTHER, /* buffer */
-};
-struct store_verify_projection {
-	enum projection_is is;
-	uint64_t equal, behind, differ; /* jobs; behind: changed since it was written last */
-};
-
 struct store_verify_report {
 	uint64_t rows; /* with blobs, read and found good; jobs are among them */
 	uint64_t bad;  /* checksum differs, or not readable */
@@ -75,7 +62,7 @@ struct store_verify_report {
 	bool recount;  /* counters equal what the rows add up to */
 	uint64_t jobs, notices;
 	uint64_t orphans; /* notices of no job */
-	struct store_verify_projection jobs_db;
+	struct store_check_projection jobs_db;
 };
 /* Read every row, changing nothing. */
 MUST_CHECK enum err store_verify(

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/store/projection_check.h"
 #include "agent/store/sqlite.h"
 
 #define CAP_DEFAULT (1ull << 30)
@@ -160,6 +161,8 @@ sqlite_check(struct store *st, struct store_check *c, uint64_t until_mono_ns)
 	struct sqlite_store *s = sqlite_of(st);
 	enum err e = check_rows(s->db, c, until_mono_ns);
 
+	if (e == E_OK) /* all tables are read: `after` is a version of jobs from here on */
+		e = projection_check(s->dir, st, c, until_mono_ns);
 	if (e == E_OK)
 		check_counters(s, c);
 	return e == E_TIMEOUT ? E_OK : e;

@@ -124,14 +124,17 @@ class WithAgent(unittest.TestCase):
             for span in one:
                 span["meta"] = {"error.message": os.urandom(2000).hex()}
             self.writer.finish(one)
+        ended = 20
+        self.writer.finish([{**spans(self.writer, made + job)[0], "name": "comfyui.workflow.execute",
+                             "meta": {"prompt.id": f"{job:032x}", "workflow.status": "success"}} for job in range(1, ended + 1)])
         self.writer.flush(10)
         wait_until(lambda: self.agent.status()["store"]["chunk_rows"] > 0, 10, "chunks in the buffer")
         queued = self.agent.status()["signals"]["trace"]["queued"]
         exported = self.agent.cli("export")
         lines = [json.loads(line) for line in exported.stdout.splitlines()]
-        self.assertEqual((exported.returncode, len(lines)), (OK, 3 * made), exported.stderr)
+        self.assertEqual((exported.returncode, len(lines)), (OK, 3 * made + ended), exported.stderr)
         self.assertGreater(len(exported.stdout), 2 << 20)     # more than a slice
-        self.assertEqual(len({line["span_id"] for line in lines}), 3 * made)
+        self.assertEqual(len({(line["trace_id"], line["span_id"]) for line in lines}), 3 * made + ended)
         out = Path(self.agent.dirs.base) / "export.jsonl"
         self.assertEqual(self.agent.cli("export", "--out", str(out)).returncode, OK)
         self.assertEqual(out.read_text(), exported.stdout)
@@ -139,9 +142,10 @@ class WithAgent(unittest.TestCase):
         report = json.loads(checked.stdout)
         self.assertEqual((checked.returncode, report["bad"], report["identity"], report["recount"]), (OK, 0, True, True))
         self.assertGreater(report["rows"], 0)
+        self.assertEqual((report["jobs"], report["jobs_db"]), (ended, {"state": "read", "equal": ended, "behind": 0, "differ": 0}))
         self.assertEqual(self.agent.status()["signals"]["trace"]["queued"], queued)    # nothing was taken from it
         self.dd.reopen()
-        self.agent.drain(30, received=3 * made)
+        self.agent.drain(30, received=3 * made + ended)
 
     def test_an_export_that_finds_nobody_leaves_no_file(self) -> None:
         self.agent.stop()

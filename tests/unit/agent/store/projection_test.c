@@ -273,6 +273,33 @@ change(const char *sql)
 	sqlite3_close(db);
 }
 
+TEST(a_store_at_work_compares_it_in_slices)
+{
+	struct store_check at = { 0 };
+	uint64_t equal = 0, differ = 0;
+	unsigned slices = 0;
+
+	begin();
+	for (int i = 0; i < 20; i++)
+		job(JOB_SUCCEEDED);
+	sync_it();
+	change("UPDATE job SET reason = 'somebody was here' WHERE id = 7");
+	for (bool done = false; !done; done = at.done) {
+		at = (struct store_check){ .table = at.table, .after = at.after };
+		REQUIRE(st->ops->check(st, &at, 1) == E_OK); /* its time is over: a row at once */
+		equal += at.jobs_db.equal;
+		differ += at.jobs_db.differ;
+		slices++;
+	}
+	CHECK_EQ(at.jobs_db.is, PROJECTION_READ);
+	CHECK_EQ(equal, 19);
+	CHECK_EQ(differ, 1);
+	CHECK(slices > 20);
+	CHECK_EQ(at.jobs, 20);
+	sync_it(); /* nothing of it stands in the way */
+	end();
+}
+
 TEST(verify_compares_it_with_the_journal)
 {
 	struct store_verify_report v;
@@ -300,6 +327,14 @@ TEST(verify_compares_it_with_the_journal)
 	CHECK_EQ(v.bad, 0);
 	CHECK_EQ(v.jobs_db.equal, 1);
 	CHECK_EQ(v.jobs_db.differ, 1);
+	{
+		sqlite3 *db;
+
+		CHECK_EQ(sqlite3_open(path, &db), SQLITE_OK);
+		CHECK_EQ(sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+		CHECK_EQ(verify().jobs_db.is, PROJECTION_HELD);
+		sqlite3_close(db);
+	}
 	change("DELETE FROM job");
 	CHECK_EQ(verify().jobs_db.differ, 2);
 	change("UPDATE about SET buffer = 1");
@@ -402,6 +437,7 @@ main(void)
 	RUN(a_file_that_is_gone_or_damaged_is_made_anew);
 	RUN(damage_met_at_the_start_is_no_matter);
 	RUN(what_is_not_ours_is_left_alone);
+	RUN(a_store_at_work_compares_it_in_slices);
 	RUN(verify_compares_it_with_the_journal);
 	RUN(another_buffer_begins_it_anew);
 	RUN(a_salvage_of_the_buffer_begins_it_anew);
