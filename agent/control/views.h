@@ -27,6 +27,8 @@ struct trace_filter {
 
 /* One JSON object. */
 MUST_CHECK enum err view_status(const struct status_snapshot *s, struct outbuf *out);
+/* Its members "supervisors", "memory", "health" and "health_port". */
+void view_guard(const struct status_snapshot *s, struct outbuf *out);
 /* One JSON object: its "health", and the answer of /readyz. */
 MUST_CHECK enum err view_health(const struct status_health *h, struct outbuf *out);
 

@@ -84,6 +84,19 @@ put_key(struct outbuf *b, const char *key)
 }
 
 void
+put_open(struct outbuf *b, const char *key, const char *bracket)
+{
+	put_key(b, key);
+	outbuf_str(b, bracket);
+}
+
+void
+put_item(struct outbuf *b)
+{
+	outbuf_str(b, b->n > 0 && b->p[b->n - 1] != '[' ? ",{" : "{");
+}
+
+void
 put_str(struct outbuf *b, const char *key, const char *value)
 {
 	put_key(b, key);

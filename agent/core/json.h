@@ -14,6 +14,8 @@ void put_raw(struct outbuf *b, const char *text);
 void put_text_n(
     struct outbuf *b, const char *s, size_t n);  /* quoted, escaped; invalid UTF-8 replaced */
 void put_key(struct outbuf *b, const char *key); /* ,"key": */
+void put_open(struct outbuf *b, const char *key, const char *bracket); /* ,"key":{ or [ */
+void put_item(struct outbuf *b); /* ,{ the next object of an array */
 void put_str(struct outbuf *b, const char *key, const char *value);
 void put_u64(struct outbuf *b, const char *key, uint64_t value);
 void put_i64(struct outbuf *b, const char *key, int64_t value);
