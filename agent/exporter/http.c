@@ -1,16 +1,16 @@
 /*
  * http.c - a body to a Datadog agent: /v0.4/traces over TCP or a Unix socket.
- * Exporter's thread.  Only this file, exporter.c and webhook.c know libcurl.
+ * Exporter's thread.  Only this file, post.c, exporter.c and webhook.c know libcurl.
  */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "agent/exporter/line.h"
+#include "agent/exporter/post.h"
 
-#define CONNECT_TIMEOUT_MS 3000L
-#define CEILING            60 /* times the stall limit: a request ends in any case */
-#define REPLY_END_BYTES    (16u * REPLY_MAX_BYTES) /* no agent's reply is that large */
+#define CEILING         60 /* times the stall limit: a request ends in any case */
+#define REPLY_END_BYTES (16u * REPLY_MAX_BYTES) /* no agent's reply is that large */
 
 bool
 http_is_loopback(const char *url)
@@ -65,6 +65,7 @@ set_headers(struct line *l)
 		"Datadog-Meta-Tracer-Version: " COMFYMON_VERSION,
 		"Datadog-Client-Computed-Top-Level: yes", "Expect:", version, count };
 	char language[40];
+	enum err rv = E_OK;
 
 	snprintf(count, sizeof count, "X-Datadog-Trace-Count: %u", l->traces);
 	if (!wire_attr_find(
@@ -73,47 +74,27 @@ set_headers(struct line *l)
 	snprintf(version, sizeof version, "Datadog-Meta-Lang-Version: %s", language);
 	curl_slist_free_all(l->headers);
 	l->headers = NULL;
-	for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
-		struct curl_slist *more = curl_slist_append(l->headers, fixed[i]);
-
-		if (more == NULL)
-			return E_NOMEM;
-		l->headers = more;
-	}
-	return E_OK;
+	for (size_t i = 0; rv == E_OK && i < sizeof fixed / sizeof fixed[0]; i++)
+		rv = post_header(&l->headers, fixed[i]);
+	return rv;
 }
 
 static void
 set_options(struct line *l)
 {
-	CURL *e = l->easy;
+	struct post p = { .url = l->target,
+		.socket = l->socket,
+		.ca_file = l->options.ca_file,
+		.direct = l->direct,
+		.timeout_ms = CEILING * l->options.timeout_ms,
+		.body = l->body.p,
+		.body_bytes = l->body.n,
+		.headers = l->headers,
+		.error = l->error,
+		.reply = &l->reply };
 
-	curl_easy_reset(e); /* keeps the connection */
-	curl_easy_setopt(e, CURLOPT_URL, l->target);
-	if (l->socket[0] != '\0')
-		curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, l->socket);
-	if (l->direct) /* else http_proxy, https_proxy, all_proxy and no_proxy hold */
-		curl_easy_setopt(e, CURLOPT_PROXY, "");
-	if (l->options.ca_file[0] != '\0')
-		curl_easy_setopt(e, CURLOPT_CAINFO, l->options.ca_file);
-	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)(CEILING * l->options.timeout_ms));
-	curl_easy_setopt(e, CURLOPT_POST, 1L);
-	curl_easy_setopt(e, CURLOPT_POSTFIELDS, l->body.p);
-	curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)l->body.n);
-	curl_easy_setopt(e, CURLOPT_HTTPHEADER, l->headers);
-	curl_easy_setopt(e, CURLOPT_USERAGENT, "comfymon/" COMFYMON_VERSION);
-	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, l->error);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, reply_take_body);
-	curl_easy_setopt(e, CURLOPT_WRITEDATA, &l->reply);
-	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, reply_take_header);
-	curl_easy_setopt(e, CURLOPT_HEADERDATA, &l->reply);
-	curl_easy_setopt(e, CURLOPT_PRIVATE, l);
+	post_options(l->easy, &p);
+	curl_easy_setopt(l->easy, CURLOPT_PRIVATE, l);
 }
 
 enum err

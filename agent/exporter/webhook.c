@@ -22,16 +22,16 @@
 #include "agent/exporter/libcurl.h"
 #include "agent/exporter/line.h"
 #include "agent/exporter/netwatch.h"
+#include "agent/exporter/post.h"
 #include "agent/exporter/signature.h"
 #include "agent/exporter/verdict.h"
 
-#define TIMEOUT_MS         10000u
-#define CONNECT_TIMEOUT_MS 3000L
-#define REST_MAX_MS        (10u * 60 * 1000)
-#define SETTLE_MS          300u /* after a change of the network */
-#define BODY_END_BYTES     4096u
-#define WAKE_TRIES         100
-#define IDLE_MS            INT32_MAX /* poll takes no longer one: 24 days */
+#define TIMEOUT_MS     10000u
+#define REST_MAX_MS    (10u * 60 * 1000)
+#define SETTLE_MS      300u /* after a change of the network */
+#define BODY_END_BYTES 4096u
+#define WAKE_TRIES     100
+#define IDLE_MS        INT32_MAX /* poll takes no longer one: 24 days */
 
 struct webhook {
 	struct webhook_options options;
@@ -68,17 +68,6 @@ struct webhook {
 /* ---- one request ------------------------------------------------------------- */
 
 static enum err
-add_header(struct webhook *w, const char *text)
-{
-	struct curl_slist *more = curl_slist_append(w->headers, text);
-
-	if (more == NULL)
-		return E_NOMEM;
-	w->headers = more;
-	return E_OK;
-}
-
-static enum err
 set_headers(struct webhook *w)
 {
 	uint64_t now_s = clock_real_ns() / NS_PER_S;
@@ -91,43 +80,30 @@ set_headers(struct webhook *w)
 	snprintf(key, sizeof key, "Idempotency-Key: %s", w->notice.key);
 	snprintf(timestamp, sizeof timestamp, "Comfymon-Timestamp: %" PRIu64, now_s);
 	for (size_t i = 0; rv == E_OK && i < sizeof fixed / sizeof fixed[0]; i++)
-		rv = add_header(w, fixed[i]);
+		rv = post_header(&w->headers, fixed[i]);
 	if (rv != E_OK || w->options.secret[0] == '\0')
 		return rv;
 	signature_make(w->options.secret, now_s, w->notice.body.p, w->notice.body.n, mac);
 	snprintf(
 	    signature, sizeof signature, "Comfymon-Signature: t=%" PRIu64 ",v1=%s", now_s, mac);
-	return add_header(w, signature);
+	return post_header(&w->headers, signature);
 }
 
 static void
 set_options(struct webhook *w)
 {
-	CURL *e = w->easy;
+	struct post p = { .url = w->options.url,
+		.socket = "",
+		.ca_file = w->options.ca_file,
+		.direct = w->direct,
+		.timeout_ms = w->options.timeout_ms,
+		.body = w->notice.body.p,
+		.body_bytes = w->notice.body.n,
+		.headers = w->headers,
+		.error = w->error,
+		.reply = &w->reply };
 
-	curl_easy_reset(e); /* keeps the connection */
-	curl_easy_setopt(e, CURLOPT_URL, w->options.url);
-	if (w->direct) /* else http_proxy, https_proxy, all_proxy and no_proxy hold */
-		curl_easy_setopt(e, CURLOPT_PROXY, "");
-	if (w->options.ca_file[0] != '\0')
-		curl_easy_setopt(e, CURLOPT_CAINFO, w->options.ca_file);
-	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)w->options.timeout_ms);
-	curl_easy_setopt(e, CURLOPT_POST, 1L);
-	curl_easy_setopt(e, CURLOPT_POSTFIELDS, w->notice.body.p);
-	curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)w->notice.body.n);
-	curl_easy_setopt(e, CURLOPT_HTTPHEADER, w->headers);
-	curl_easy_setopt(e, CURLOPT_USERAGENT, "comfymon/" COMFYMON_VERSION);
-	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, w->error);
-	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, reply_take_body);
-	curl_easy_setopt(e, CURLOPT_WRITEDATA, &w->reply);
-	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, reply_take_header);
-	curl_easy_setopt(e, CURLOPT_HEADERDATA, &w->reply);
+	post_options(w->easy, &p);
 }
 
 /* ---- what comes of it ---------------------------------------------------------- */
