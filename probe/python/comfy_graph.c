@@ -25,7 +25,7 @@ struct graph {
 	struct node *nodes;
 	struct link *links;
 	uint32_t *table; /* of ids, open addressing */
-	uint32_t *todo;
+	uint32_t *queue;
 	uint32_t *first; /* of a node's links, in order[] */
 	uint32_t *order;
 	size_t node_cap, node_count, link_cap, link_count, table_size;
@@ -61,9 +61,9 @@ graph_new(size_t nodes)
 		g->table_size *= 2;
 	g->nodes = calloc(nodes + 1, sizeof *g->nodes);
 	g->table = malloc(g->table_size * sizeof *g->table);
-	g->todo = calloc(nodes + 1, sizeof *g->todo);
+	g->queue = calloc(nodes + 1, sizeof *g->queue);
 	g->first = calloc(nodes + 2, sizeof *g->first);
-	if (g->nodes == NULL || g->table == NULL || g->todo == NULL || g->first == NULL) {
+	if (g->nodes == NULL || g->table == NULL || g->queue == NULL || g->first == NULL) {
 		graph_free(g);
 		return NULL;
 	}
@@ -79,7 +79,7 @@ graph_free(struct graph *g)
 	free(g->nodes);
 	free(g->links);
 	free(g->table);
-	free(g->todo);
+	free(g->queue);
 	free(g->first);
 	free(g->order);
 	free(g);
@@ -183,9 +183,9 @@ pass(struct graph *g, bool up)
 	}
 	for (size_t n = 0; n < g->node_count; n++)
 		if (g->nodes[n].waiting == 0)
-			g->todo[tail++] = (uint32_t)n;
+			g->queue[tail++] = (uint32_t)n;
 	while (head < tail) {
-		uint32_t n = g->todo[head++];
+		uint32_t n = g->queue[head++];
 		struct node *node = &g->nodes[n];
 		uint64_t *value = up ? &node->up : &node->down;
 		*value = mix((up ? node->class_hash : node->up) + 3 * node->sum);
@@ -195,7 +195,7 @@ pass(struct graph *g, bool up)
 			struct node *next = &g->nodes[end_of(l, !up)];
 			next->sum += mix(l->label ^ mix(*value));
 			if (--next->waiting == 0)
-				g->todo[tail++] = (uint32_t)(next - g->nodes);
+				g->queue[tail++] = (uint32_t)(next - g->nodes);
 		}
 	}
 	for (size_t n = 0; n < g->node_count; n++)
