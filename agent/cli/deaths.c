@@ -10,24 +10,11 @@
 
 #include "agent/base/file.h"
 #include "agent/cli/cli.h"
+#include "agent/cli/members.h"
 #include "agent/cli/term.h"
 #include "agent/supervisor/blackbox.h"
 
 #define BOX_MAX_BYTES (1024u * 1024)
-
-static const char *
-text_of(json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
-static json_int_t
-number_of(json_t *o, const char *key)
-{
-	return json_integer_value(json_object_get(o, key));
-}
 
 static json_t *
 read_box(const char *dir, const char *name)

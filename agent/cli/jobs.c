@@ -8,25 +8,12 @@
 
 #include "agent/base/clock.h"
 #include "agent/cli/cli.h"
+#include "agent/cli/members.h"
 #include "agent/cli/offline.h"
 #include "agent/control/views.h"
 
 #define WIDE  110 /* columns from which the day and the prompt are shown */
 #define LABEL 10
-
-static const char *
-text_of(json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
-
-static int64_t
-number_of(json_t *o, const char *key)
-{
-	return json_integer_value(json_object_get(o, key));
-}
 
 static const char *
 state_style(const char *state)

@@ -3,6 +3,7 @@
  * happened meanwhile.
  */
 #include "agent/cli/picture.h"
+#include "agent/cli/members.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -37,20 +38,6 @@ int
 picture_bars(const struct term *t)
 {
 	return layout(t, NULL).bars;
-}
-
-int64_t
-picture_number(json_t *o, const char *key)
-{
-	return json_integer_value(json_object_get(o, key));
-}
-
-const char *
-picture_text(json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
 }
 
 bool
@@ -122,8 +109,8 @@ clock_text(int64_t t_ns, char out[16])
 static void
 print_axis(const struct picture *p, json_t *process)
 {
-	int64_t began = picture_number(process, "started_ns");
-	int64_t ended = picture_number(process, "ended_ns");
+	int64_t began = number_of(process, "started_ns");
+	int64_t ended = number_of(process, "ended_ns");
 	bool alive = json_is_true(json_object_get(process, "alive"));
 	char from[16], to[16];
 
@@ -157,20 +144,19 @@ print_head(const struct picture *p, json_t *process, int64_t high, int64_t limit
 
 	if (json_is_true(json_object_get(process, "alive"))) {
 		n = (size_t)snprintf(text, sizeof text, "ComfyUI %" PRId64 ": now %s, peak %s",
-		    picture_number(process, "pid"),
-		    picture_size(picture_number(process, "rss_bytes"), now),
+		    number_of(process, "pid"), picture_size(number_of(process, "rss_bytes"), now),
 		    picture_size(high, peak));
 	} else {
-		clock_text(picture_number(process, "ended_ns"), when);
+		clock_text(number_of(process, "ended_ns"), when);
 		n = (size_t)snprintf(text, sizeof text, "ComfyUI %" PRId64 ": ended %s, peak %s",
-		    picture_number(process, "pid"), when, picture_size(high, peak));
+		    number_of(process, "pid"), when, picture_size(high, peak));
 	}
 	if (limit > 0)
 		n += (size_t)snprintf(text + n, sizeof text - n, ", %s %s",
 		    group ? "limit" : "host", picture_size(limit, most));
 	if (picture_knows(process, "pss_bytes"))
 		snprintf(text + n, sizeof text - n, ", PSS %s",
-		    picture_size(picture_number(process, "pss_bytes"), now));
+		    picture_size(number_of(process, "pss_bytes"), now));
 	picture_line(p, "bold", 0, text);
 }
 
@@ -183,8 +169,7 @@ peak_of(const struct curve *c, json_t *process)
 	size_t i;
 
 	json_array_foreach(json_object_get(process, "jobs"), i,
-	    job) if (picture_number(job, "peak_bytes") > high) high =
-	    picture_number(job, "peak_bytes");
+	    job) if (number_of(job, "peak_bytes") > high) high = number_of(job, "peak_bytes");
 	return high;
 }
 
@@ -193,9 +178,9 @@ print_process(const struct picture *p, json_t *process)
 {
 	bool alive = json_is_true(json_object_get(process, "alive"));
 	struct curve c = curve_of(p, json_object_get(process, "points"), 2,
-	    alive ? p->to_ns : picture_number(process, "ended_ns"));
-	int64_t limit = picture_number(process, "limit_bytes");
-	int64_t host = picture_number(p->all, "host_total_bytes");
+	    alive ? p->to_ns : number_of(process, "ended_ns"));
+	int64_t limit = number_of(process, "limit_bytes");
+	int64_t host = number_of(p->all, "host_total_bytes");
 	bool group = limit > 0 && (host == 0 || limit <= host);
 
 	limit = group ? limit : host;
@@ -211,7 +196,7 @@ static int
 by_start(const void *a, const void *b)
 {
 	json_t *x = *(json_t *const *)a, *y = *(json_t *const *)b;
-	int64_t i = picture_number(x, "started_ns"), k = picture_number(y, "started_ns");
+	int64_t i = number_of(x, "started_ns"), k = number_of(y, "started_ns");
 
 	return i < k ? -1 : i > k;
 }
@@ -256,19 +241,19 @@ print_device(const struct picture *p, json_t *gpu)
 	json_t *points = json_object_get(gpu, "points");
 	struct curve used = curve_of(p, points, 2, p->to_ns);
 	struct curve ours = curve_of(p, points, 6, p->to_ns);
-	int64_t total = picture_number(gpu, "total_bytes");
+	int64_t total = number_of(gpu, "total_bytes");
 	int64_t full = total > 0 ? total : used.high;
 	char text[128], a[32], b[32];
 
-	snprintf(text, sizeof text, "GPU %" PRId64 " %s", picture_number(gpu, "index"),
-	    picture_text(gpu, "name"));
+	snprintf(
+	    text, sizeof text, "GPU %" PRId64 " %s", number_of(gpu, "index"), text_of(gpu, "name"));
 	picture_label(p, "bold", text);
 	curve_line(p, &used, full);
 	if (json_is_true(json_object_get(gpu, "answers")) && p->narrow)
-		picture_size(picture_number(gpu, "used_bytes"), text);
+		picture_size(number_of(gpu, "used_bytes"), text);
 	else if (json_is_true(json_object_get(gpu, "answers")))
 		snprintf(text, sizeof text, "%s of %s",
-		    picture_size(picture_number(gpu, "used_bytes"), a), picture_size(total, b));
+		    picture_size(number_of(gpu, "used_bytes"), a), picture_size(total, b));
 	else
 		snprintf(text, sizeof text, p->narrow ? "silent" : "does not answer");
 	picture_figure(p, text);
@@ -282,7 +267,7 @@ print_device(const struct picture *p, json_t *gpu)
 static void
 print_devices(const struct picture *p)
 {
-	const char *problem = picture_text(p->all, "gpu_problem");
+	const char *problem = text_of(p->all, "gpu_problem");
 	json_t *gpu;
 	size_t i;
 
@@ -309,12 +294,12 @@ print_deaths(const struct picture *p)
 	{
 		if (i + EVENTS < n)
 			continue;
-		clock_text(picture_number(d, "time_ns"), when);
+		clock_text(number_of(d, "time_ns"), when);
 		snprintf(text, sizeof text, "%s %s ComfyUI %" PRId64 " ended: %s (%s)%s  %s",
-		    term_glyph(p->t, "✗", "x"), when, picture_number(d, "pid"),
-		    picture_text(d, "verdict"), picture_text(d, "certainty"),
+		    term_glyph(p->t, "✗", "x"), when, number_of(d, "pid"), text_of(d, "verdict"),
+		    text_of(d, "certainty"),
 		    json_is_true(json_object_get(d, "restarted")) ? ", started again" : "",
-		    picture_text(d, "id"));
+		    text_of(d, "id"));
 		picture_line(p, "red", 0, text);
 	}
 }
@@ -365,11 +350,11 @@ void
 picture_draw(const struct term *t, json_t *all)
 {
 	struct picture p = layout(t, all);
-	int64_t known = picture_number(all, "known_since_ns");
+	int64_t known = number_of(all, "known_since_ns");
 	char text[128], whole[32], part[32];
 
-	p.from_ns = picture_number(all, "since_ns");
-	p.to_ns = picture_number(all, "now_ns");
+	p.from_ns = number_of(all, "since_ns");
+	p.to_ns = number_of(all, "now_ns");
 	if (known > p.from_ns)
 		p.from_ns = known;
 	if (p.to_ns <= p.from_ns) /* the clock was set back meanwhile */

@@ -32,9 +32,6 @@ void picture_raise_peaks(json_t *all);
 
 /* ---- what the files of the picture share --------------------------------------- */
 
-int64_t picture_number(json_t *o, const char *key);
-/* "" when it is no text. */
-const char *picture_text(json_t *o, const char *key);
 /* Is the number known (null: not)? */
 bool picture_knows(json_t *o, const char *key);
 /* "9.2 GiB", in at least 32 bytes. */

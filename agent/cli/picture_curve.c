@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/base/clock.h"
+#include "agent/cli/members.h"
 #include "agent/cli/picture.h"
 
 #define ROWS    4

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/cli/members.h"
 #include "agent/cli/picture.h"
 
 #define JOBS  10
@@ -28,8 +29,8 @@ unaccounted(const struct picture *p, json_t *jobs, int64_t until_ns, bool *known
 		c.v[b] = -1;
 	json_array_foreach(jobs, i, job)
 	{
-		int64_t v = picture_number(job, "unaccounted_bytes");
-		int b = picture_bar(p, picture_number(job, "to_ns"));
+		int64_t v = number_of(job, "unaccounted_bytes");
+		int b = picture_bar(p, number_of(job, "to_ns"));
 
 		if (!picture_knows(job, "unaccounted_bytes"))
 			continue;
@@ -51,23 +52,22 @@ unaccounted(const struct picture *p, json_t *jobs, int64_t until_ns, bool *known
 static void
 print_trend(const struct picture *p, json_t *trend)
 {
-	const char *state = picture_text(trend, "state");
+	const char *state = text_of(trend, "state");
 	double slope = json_number_value(json_object_get(trend, "bytes_per_job"));
 	char text[200], a[32], b[32];
 
 	if (strcmp(state, "unknown") == 0)
 		snprintf(text, sizeof text, "too few jobs for a trend (%" PRId64 " so far)",
-		    picture_number(trend, "jobs"));
+		    number_of(trend, "jobs"));
 	else if (strcmp(state, "steady") == 0)
 		snprintf(text, sizeof text,
 		    "steady over the last %" PRId64 " jobs, %s after the first",
-		    picture_number(trend, "jobs"),
-		    picture_size(picture_number(trend, "first_bytes"), a));
+		    number_of(trend, "jobs"), picture_size(number_of(trend, "first_bytes"), a));
 	else
 		snprintf(text, sizeof text,
 		    "%s by %s a job over the last %" PRId64 ", %s after the first", state,
-		    picture_size((int64_t)fabs(slope), b), picture_number(trend, "jobs"),
-		    picture_size(picture_number(trend, "first_bytes"), a));
+		    picture_size((int64_t)fabs(slope), b), number_of(trend, "jobs"),
+		    picture_size(number_of(trend, "first_bytes"), a));
 	picture_line(p, strcmp(state, "grows") == 0 ? "red" : "dim", 2, text);
 }
 
@@ -75,14 +75,13 @@ print_trend(const struct picture *p, json_t *trend)
 static size_t
 held_part(char *out, size_t cap, json_t *job, const char *what, const char *all, const char *gpu)
 {
-	int64_t on_gpu = picture_number(job, gpu);
+	int64_t on_gpu = number_of(job, gpu);
 	char a[32], b[32];
 	int n;
 
-	n = on_gpu == 0
-		? snprintf(out, cap, "%s %s", what, picture_size(picture_number(job, all), a))
-		: snprintf(out, cap, "%s %s, %s of it on devices", what,
-		      picture_size(picture_number(job, all), a), picture_size(on_gpu, b));
+	n = on_gpu == 0 ? snprintf(out, cap, "%s %s", what, picture_size(number_of(job, all), a))
+			: snprintf(out, cap, "%s %s, %s of it on devices", what,
+			      picture_size(number_of(job, all), a), picture_size(on_gpu, b));
 	return n > 0 && (size_t)n < cap ? (size_t)n : 0;
 }
 
@@ -101,9 +100,9 @@ print_held(const struct picture *p, json_t *job)
 	if (json_is_true(json_object_get(job, "partial")))
 		snprintf(text + n, sizeof text - n, " (not all was looked at)");
 	picture_line(p, "off", 2, text);
-	if (picture_text(job, "top")[0] == '\0')
+	if (text_of(job, "top")[0] == '\0')
 		return;
-	snprintf(text, sizeof text, "most by: %s", picture_text(job, "top"));
+	snprintf(text, sizeof text, "most by: %s", text_of(job, "top"));
 	picture_line(p, "off", 2, text);
 }
 
@@ -112,7 +111,7 @@ print_accounts(const struct picture *p, json_t *process)
 {
 	json_t *jobs = json_object_get(process, "jobs"), *last = NULL, *job;
 	bool known = false;
-	int64_t ended = picture_number(process, "ended_ns");
+	int64_t ended = number_of(process, "ended_ns");
 	struct curve c = unaccounted(p, jobs, ended != 0 ? ended : p->to_ns, &known);
 	char size[32];
 	size_t i;
@@ -132,9 +131,9 @@ print_accounts(const struct picture *p, json_t *process)
 static void
 print_bar(const struct picture *p, json_t *ran, const char *style)
 {
-	int64_t to = picture_number(ran, "to_ns");
+	int64_t to = number_of(ran, "to_ns");
 	bool runs = !picture_knows(ran, "to_ns");
-	int first = picture_bar(p, picture_number(ran, "from_ns"));
+	int first = picture_bar(p, number_of(ran, "from_ns"));
 	int last = runs ? p->bars - 1 : picture_bar(p, to);
 
 	term_pad(p->t, first);
@@ -150,7 +149,7 @@ print_bar(const struct picture *p, json_t *ran, const char *style)
 static const char *
 outcome(json_t *ran)
 {
-	const char *status = picture_text(ran, "status");
+	const char *status = text_of(ran, "status");
 
 	if (!picture_knows(ran, "to_ns"))
 		return "runs";
@@ -172,11 +171,10 @@ print_ran(const struct picture *p, json_t *ran, const char *label, const char *p
 	if (p->narrow && end[0] != '\0')
 		end = runs ? term_glyph(p->t, "▶", ">") : term_glyph(p->t, "✗", "x");
 	if (picture_knows(ran, "gpu_peak_bytes") && p->figure > 20)
-		snprintf(b, sizeof b, ", cuda:%" PRId64 " %s", picture_number(ran, "gpu"),
-		    picture_size(picture_number(ran, "gpu_peak_bytes"), gpu));
+		snprintf(b, sizeof b, ", cuda:%" PRId64 " %s", number_of(ran, "gpu"),
+		    picture_size(number_of(ran, "gpu_peak_bytes"), gpu));
 	snprintf(text, sizeof text, "%s%s%s%s",
-	    picture_knows(ran, "peak_bytes") ? picture_size(picture_number(ran, "peak_bytes"), a)
-					     : "-",
+	    picture_knows(ran, "peak_bytes") ? picture_size(number_of(ran, "peak_bytes"), a) : "-",
 	    b, end[0] != '\0' ? " " : "", end);
 	picture_figure(p, text);
 }
@@ -184,8 +182,8 @@ print_ran(const struct picture *p, json_t *ran, const char *label, const char *p
 static int
 by_peak(const void *a, const void *b)
 {
-	int64_t x = picture_number(*(json_t *const *)a, "peak_bytes");
-	int64_t y = picture_number(*(json_t *const *)b, "peak_bytes");
+	int64_t x = number_of(*(json_t *const *)a, "peak_bytes");
+	int64_t y = number_of(*(json_t *const *)b, "peak_bytes");
 
 	return x < y ? 1 : x > y ? -1 : 0;
 }
@@ -193,8 +191,8 @@ by_peak(const void *a, const void *b)
 static int
 by_time(const void *a, const void *b)
 {
-	int64_t x = picture_number(*(json_t *const *)a, "from_ns");
-	int64_t y = picture_number(*(json_t *const *)b, "from_ns");
+	int64_t x = number_of(*(json_t *const *)a, "from_ns");
+	int64_t y = number_of(*(json_t *const *)b, "from_ns");
 
 	return x < y ? -1 : x > y;
 }
@@ -214,8 +212,8 @@ print_nodes(const struct picture *p, json_t *nodes, size_t room)
 	qsort(order, n, sizeof order[0], by_peak);
 	qsort(order, shown, sizeof order[0], by_time);
 	for (size_t i = 0; i < shown; i++) {
-		snprintf(text, sizeof text, "    %s %s", picture_text(order[i], "id"),
-		    picture_text(order[i], "class"));
+		snprintf(text, sizeof text, "    %s %s", text_of(order[i], "id"),
+		    text_of(order[i], "class"));
 		print_ran(p, order[i], text, "off");
 	}
 	if (shown < n) {
@@ -242,8 +240,8 @@ picture_jobs(const struct picture *p, json_t *process)
 	{
 		if (i < first)
 			continue;
-		snprintf(text, sizeof text, "  %.8s %s", picture_text(job, "prompt_id"),
-		    picture_text(job, "workflow"));
+		snprintf(text, sizeof text, "  %.8s %s", text_of(job, "prompt_id"),
+		    text_of(job, "workflow"));
 		print_ran(p, job, text, "cyan");
 		print_nodes(p, json_object_get(job, "nodes"), room > LEAST ? room : LEAST);
 	}

@@ -9,6 +9,7 @@
 
 #include "agent/base/clock.h"
 #include "agent/cli/cli.h"
+#include "agent/cli/members.h"
 
 #define LABEL       13 /* columns of the left margin */
 #define PROBES_MOST 8u
@@ -22,14 +23,6 @@ static uint64_t
 number(json_t *o, const char *key)
 {
 	return (uint64_t)json_integer_value(json_object_get(o, key));
-}
-
-static const char *
-text(json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
 }
 
 static const char *
@@ -181,16 +174,16 @@ print_destination(const struct page *p, json_t *d, bool first)
 	uint64_t last_ok = number(d, "last_ok_ns"), next = number(d, "next_try_ns"),
 		 status = number(d, "last_status"), queued = number(d, "queued"),
 		 oldest = number(d, "oldest_queued_s");
-	const char *state = text(d, "state"), *error = text(d, "last_error");
+	const char *state = text_of(d, "state"), *error = text_of(d, "last_error");
 	char ago[32], count[32], reply[48] = "", when[64] = "";
-	int name = (int)strlen(text(d, "name"));
+	int name = (int)strlen(text_of(d, "name"));
 
 	if (strcmp(state, "unknown") == 0)
 		state = "not tried yet";
 	label(p, first ? "destinations" : "");
-	fprintf(p->t.f, "%s ", text(d, "name"));
+	fprintf(p->t.f, "%s ", text_of(d, "name"));
 	styled(p, state_style(state), state);
-	line(p, LABEL + name + 2 + (int)strlen(state), ", %s", text(d, "url"));
+	line(p, LABEL + name + 2 + (int)strlen(state), ", %s", text_of(d, "url"));
 	if (status != 0)
 		snprintf(reply, sizeof reply, "last reply %" PRIu64 ", ", status);
 	if (last_ok != 0)
@@ -222,7 +215,7 @@ print_probe(const struct page *p, json_t *probe, bool first)
 {
 	bool alive = json_is_true(json_object_get(probe, "alive"));
 	json_t *attrs = json_object_get(probe, "attrs"), *drops = json_object_get(probe, "drops");
-	const char *python = text(attrs, "language_version");
+	const char *python = text_of(attrs, "language_version");
 	char count[32], list[200], ago[32];
 	int used;
 
@@ -232,7 +225,7 @@ print_probe(const struct page *p, json_t *probe, bool first)
 	reasons(drops, list, sizeof list);
 	line(p, LABEL + used + 5, "%s %s spans%s%s%s%s, seen %s ago%s%s", alive ? "," : ", ",
 	    term_count(number(probe, "spans"), count, sizeof count),
-	    text(probe, "service")[0] != '\0' ? ", " : "", text(probe, "service"),
+	    text_of(probe, "service")[0] != '\0' ? ", " : "", text_of(probe, "service"),
 	    python[0] != '\0' ? ", Python " : "", python,
 	    away(number(probe, "seen_ns"), ago, sizeof ago), list[0] != '\0' ? ", lost: " : "",
 	    list);
@@ -268,7 +261,7 @@ print_jobs(const struct page *p)
 		label(p, "");
 		line(p, LABEL, "  jobs.db is behind by %s%s%s",
 		    term_count(number(db, "behind"), count, sizeof count),
-		    text(db, "problem")[0] != '\0' ? ": " : "", text(db, "problem"));
+		    text_of(db, "problem")[0] != '\0' ? ": " : "", text_of(db, "problem"));
 	}
 }
 
@@ -276,7 +269,7 @@ static void
 print_webhook(const struct page *p)
 {
 	json_t *w = json_object_get(p->root, "webhook");
-	const char *state = text(w, "state"), *error = text(w, "last_error");
+	const char *state = text_of(w, "state"), *error = text_of(w, "last_error");
 	uint64_t next = number(w, "next_try_ns"),
 		 lost = number(w, "given_up") + number(w, "expired");
 	char told[32], waiting[32], ago[32], gone[64] = "", count[32];
@@ -287,7 +280,7 @@ print_webhook(const struct page *p)
 		snprintf(gone, sizeof gone, ", %s given up", term_count(lost, count, sizeof count));
 	label(p, "webhook");
 	styled(p, state_style(state), state);
-	line(p, LABEL + (int)strlen(state), ", %s, %s told, %s waiting%s%s", text(w, "target"),
+	line(p, LABEL + (int)strlen(state), ", %s, %s told, %s waiting%s%s", text_of(w, "target"),
 	    term_count(number(w, "told"), told, sizeof told),
 	    term_count(number(w, "waiting"), waiting, sizeof waiting), gone,
 	    json_is_true(json_object_get(w, "signed")) ? "" : ", not signed");
@@ -302,7 +295,7 @@ static void
 print_metrics(const struct page *p)
 {
 	json_t *m = json_object_get(p->root, "metrics");
-	const char *error = text(m, "last_error");
+	const char *error = text_of(m, "last_error");
 	const char *state = number(m, "flushes") == 0 ? "unknown"
 			    : error[0] != '\0'        ? "offline"
 						      : "ok";
@@ -316,7 +309,7 @@ print_metrics(const struct page *p)
 	reasons(json_object_get(m, "dropped"), list, sizeof list);
 	label(p, "metrics");
 	styled(p, state_style(state), state);
-	line(p, LABEL + (int)strlen(state), ", %s, %s datagrams sent%s%s%s", text(m, "target"),
+	line(p, LABEL + (int)strlen(state), ", %s, %s datagrams sent%s%s%s", text_of(m, "target"),
 	    term_count(number(m, "sent_datagrams"), sent, sizeof sent), when,
 	    list[0] != '\0' ? ", dropped: " : "", list);
 	if (error[0] != '\0') {
@@ -334,7 +327,7 @@ print_health(const struct page *p)
 
 	json_array_foreach(all, i, o)
 	{
-		const char *state = text(o, "state"), *why = text(o, "why");
+		const char *state = text_of(o, "state"), *why = text_of(o, "why");
 		bool ill = strcmp(state, "well") != 0 && strcmp(state, "starting") != 0 &&
 			   strcmp(state, "unknown") != 0;
 		char ago[32], port[32] = "";
@@ -357,7 +350,7 @@ static void
 print_health_port(const struct page *p)
 {
 	json_t *o = json_object_get(p->root, "health_port");
-	const char *problem = text(o, "problem");
+	const char *problem = text_of(o, "problem");
 
 	if (number(o, "port") == 0)
 		return;
@@ -366,7 +359,7 @@ print_health_port(const struct page *p)
 		styled(p, "red", "not open");
 		line(p, LABEL + 8, ": %s", problem);
 	} else {
-		line(p, LABEL, "%s%s", text(o, "at"),
+		line(p, LABEL, "%s%s", text_of(o, "at"),
 		    json_is_true(json_object_get(o, "open")) ? ", for whoever reaches it" : "");
 	}
 }
@@ -374,7 +367,7 @@ print_health_port(const struct page *p)
 static void
 print_head(const struct page *p)
 {
-	const char *state = text(p->root, "state"), *reason = text(p->root, "reason");
+	const char *state = text_of(p->root, "state"), *reason = text_of(p->root, "reason");
 	char ago[32];
 
 	label(p, "comfymon");
@@ -389,7 +382,7 @@ print_head(const struct page *p)
 		fputs(": ", p->t.f);
 		term_put(&p->t, reason, -1);
 	}
-	fprintf(p->t.f, ", version %s", text(p->root, "version"));
+	fprintf(p->t.f, ", version %s", text_of(p->root, "version"));
 	if (number(p->root, "pid") != 0)
 		fprintf(p->t.f, ", pid %" PRIu64 ", up %s", number(p->root, "pid"),
 		    term_ago((double)number(p->root, "uptime_s"), ago, sizeof ago));
@@ -409,7 +402,7 @@ print_buffer(const struct page *p)
 	    config_size_text(number(store, "history_bytes"), c, sizeof c),
 	    json_is_true(json_object_get(store, "volatile")) ? " (volatile: in memory)" : "");
 	label(p, "");
-	line(p, LABEL, "in %s", text(p->root, "data_dir"));
+	line(p, LABEL, "in %s", text_of(p->root, "data_dir"));
 	if (number(json_object_get(p->root, "upkeep"), "buffer_rewritten") > 0) {
 		label(p, "");
 		line(p, LABEL, "it was removed while in use, and written anew");
@@ -431,7 +424,7 @@ limits_text(json_t *o, char *out, size_t cap)
 
 	n = (size_t)snprintf(out, cap, "limit %s%s%s",
 	    limit > 0 ? config_size_text(limit, a, sizeof a) : "none", limit > 0 ? " by " : "",
-	    limit > 0 ? text(o, "method") : "");
+	    limit > 0 ? text_of(o, "method") : "");
 	if (soft > 0 && n < cap)
 		n += (size_t)snprintf(
 		    out + n, cap - n, ", soft limit %s", config_size_text(soft, b, sizeof b));
@@ -439,8 +432,8 @@ limits_text(json_t *o, char *out, size_t cap)
 		n += (size_t)snprintf(out + n, cap - n,
 		    " (freed %" PRIu64 ", restarted %" PRIu64 ")", number(o, "soft_frees"),
 		    number(o, "soft_restarts"));
-	if (text(o, "why")[0] != '\0' && n < cap)
-		snprintf(out + n, cap - n, "; no cgroup: %s", text(o, "why"));
+	if (text_of(o, "why")[0] != '\0' && n < cap)
+		snprintf(out + n, cap - n, "; no cgroup: %s", text_of(o, "why"));
 }
 
 static void
@@ -453,7 +446,7 @@ print_supervisor(const struct page *p, json_t *o, bool first)
 	if (pid > 0)
 		line(p, LABEL,
 		    "pid %" PRIu64 " by comfymon run, pid %" PRIu64 ", start %" PRIu64 ", %s", pid,
-		    number(o, "pid"), number(o, "starts"), text(o, "state"));
+		    number(o, "pid"), number(o, "starts"), text_of(o, "state"));
 	else
 		line(p, LABEL, "by comfymon run, pid %" PRIu64 ", which waits to start it again",
 		    number(o, "pid"));
@@ -464,8 +457,8 @@ print_supervisor(const struct page *p, json_t *o, bool first)
 		return;
 	label(p, "");
 	line(p, LABEL, "ended last %s ago: %s (%s), comfymon death %s",
-	    away(ended, ago, sizeof ago), text(o, "last_verdict"), text(o, "last_certainty"),
-	    text(o, "last_death"));
+	    away(ended, ago, sizeof ago), text_of(o, "last_verdict"), text_of(o, "last_certainty"),
+	    text_of(o, "last_death"));
 }
 
 /* RSS of each ComfyUI, and how much of it somebody answers for. */
@@ -494,12 +487,12 @@ print_gpu(const struct page *p, json_t *o, bool first)
 
 	label(p, first ? "memory" : "");
 	if (json_is_true(json_object_get(o, "answers")))
-		line(p, LABEL, "GPU %" PRIu64 " %s, %s of %s", number(o, "index"), text(o, "name"),
-		    config_size_text(number(o, "used_bytes"), a, sizeof a),
+		line(p, LABEL, "GPU %" PRIu64 " %s, %s of %s", number(o, "index"),
+		    text_of(o, "name"), config_size_text(number(o, "used_bytes"), a, sizeof a),
 		    config_size_text(number(o, "total_bytes"), b, sizeof b));
 	else
 		line(p, LABEL, "GPU %" PRIu64 " %s does not answer", number(o, "index"),
-		    text(o, "name"));
+		    text_of(o, "name"));
 }
 
 static void

@@ -3,17 +3,10 @@
  * a sorted index, cut rings, link children, add up from the leaves.
  */
 #include "agent/cli/tree.h"
+#include "agent/cli/members.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static const char *
-text_of(json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s != NULL ? s : "";
-}
 
 static void
 read_span(struct tree_node *n, json_t *s)
