@@ -19,12 +19,37 @@ by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* The slopes between all pairs: their median, and how many of all rise and fall. */
+struct slopes {
+	double median;
+	size_t up, down, all;
+};
+
+static struct slopes
+slopes_of(const uint64_t *bytes, size_t count)
+{
+	struct slopes s = { .median = 0 };
+	double of[PAIRS] = { 0 };
+
+	for (size_t i = 0; i < count; i++)
+		for (size_t k = i + 1; k < count; k++) {
+			double rise = (double)bytes[k] - (double)bytes[i];
+
+			s.up += rise > 0;
+			s.down += rise < 0;
+			of[s.all++] = rise / (double)(k - i);
+		}
+	qsort(of, s.all, sizeof of[0], by_value);
+	s.median = s.all % 2 == 1 ? of[s.all / 2] : (of[s.all / 2 - 1] + of[s.all / 2]) / 2;
+	return s;
+}
+
 struct trend
 trend_of(const uint64_t *bytes, size_t count)
 {
 	struct trend t = { .state = TREND_UNKNOWN };
-	double slopes[PAIRS], whole;
-	size_t n = 0, up = 0, down = 0;
+	struct slopes whole, newer;
+	double risen;
 
 	if (count > TREND_MOST) {
 		bytes += count - TREND_MOST;
@@ -33,21 +58,16 @@ trend_of(const uint64_t *bytes, size_t count)
 	t.jobs = count;
 	if (count < TREND_LEAST)
 		return t;
-	for (size_t i = 0; i < count; i++)
-		for (size_t k = i + 1; k < count; k++) {
-			double rise = (double)bytes[k] - (double)bytes[i];
-
-			up += rise > 0;
-			down += rise < 0;
-			slopes[n++] = rise / (double)(k - i);
-		}
-	qsort(slopes, n, sizeof slopes[0], by_value);
-	t.bytes_per_job = n % 2 == 1 ? slopes[n / 2] : (slopes[n / 2 - 1] + slopes[n / 2]) / 2;
-	whole = t.bytes_per_job * (double)(count - 1);
+	whole = slopes_of(bytes, count);
+	newer = slopes_of(bytes + count / 2, count - count / 2);
+	t.bytes_per_job = whole.median;
+	risen = whole.median * (double)(count - 1);
 	t.state = TREND_STEADY;
-	if (whole > NOISE && (double)up >= AGREEMENT * (double)n)
+	if (risen > NOISE && (double)whole.up >= AGREEMENT * (double)whole.all &&
+	    newer.median >= whole.median / 2)
 		t.state = TREND_GROWS;
-	else if (whole < -NOISE && (double)down >= AGREEMENT * (double)n)
+	else if (risen < -NOISE && (double)whole.down >= AGREEMENT * (double)whole.all &&
+		 newer.median <= whole.median / 2)
 		t.state = TREND_FALLS;
 	return t;
 }

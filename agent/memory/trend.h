@@ -3,8 +3,10 @@
  *
  * The slope is the median of the slopes between all pairs (Theil and Sen): the
  * first job that loads a model, or one that was large, moves it little.  It
- * counts as a trend when most pairs agree in its direction and it adds up to more
- * than noise over what was looked at.
+ * counts as a trend when most pairs agree in its direction, it adds up to more
+ * than noise over what was looked at, and the newer half goes on with it: a
+ * ComfyUI that is warm after its first jobs (torch's pools, what is loaded when
+ * it is first used) has grown and leaks nothing.
  */
 #pragma once
 

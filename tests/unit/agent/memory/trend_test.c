@@ -64,6 +64,15 @@ TEST(a_step_that_stays_is_no_leak)
 	CHECK_EQ(trend_of(bytes, 20).state, TREND_STEADY);
 }
 
+/* As a real one does: it rises with each of its first jobs, then by a page now and then. */
+TEST(warming_up_is_no_leak)
+{
+	for (size_t i = 0; i < 20; i++)
+		bytes[i] = (i < 6 ? 550 + 20 * i : 650) * MIB + 4096 * i;
+	for (size_t jobs = TREND_LEAST; jobs <= 20; jobs++)
+		CHECK_EQ(trend_of(bytes, jobs).state, TREND_STEADY);
+}
+
 TEST(the_newest_jobs_count)
 {
 	struct trend t;
@@ -84,6 +93,7 @@ main(void)
 	RUN(noise_and_little_growth_are_steady);
 	RUN(the_first_job_and_a_large_one_are_no_leak);
 	RUN(a_step_that_stays_is_no_leak);
+	RUN(warming_up_is_no_leak);
 	RUN(the_newest_jobs_count);
 	return t_done();
 }
