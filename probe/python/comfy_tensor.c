@@ -12,7 +12,13 @@
 static struct {
 	PyObject *nbytes, *numel, *element_size, *is_cpu, *device, *type;
 	PyObject *untyped_storage, *cdata, *torch_function, *torch_dispatch;
+	PyObject *getattribute, *getattr;
 } names;
+
+/* Who has one of these asks no more torch, but runs code of its own. */
+static PyObject *const *const own_ways[] = { &names.torch_function, &names.torch_dispatch,
+	&names.nbytes, &names.numel, &names.element_size, &names.is_cpu, &names.device,
+	&names.untyped_storage, &names.getattribute, &names.getattr };
 
 int
 tensor_setup(void)
@@ -31,6 +37,8 @@ tensor_setup(void)
 		{ &names.cdata, "_cdata" },
 		{ &names.torch_function, "__torch_function__" },
 		{ &names.torch_dispatch, "__torch_dispatch__" },
+		{ &names.getattribute, "__getattribute__" },
+		{ &names.getattr, "__getattr__" },
 	};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		if ((*all[i].to = PyUnicode_InternFromString(all[i].text)) == NULL)
@@ -50,6 +58,15 @@ tensor_class(void)
 	return (PyTypeObject *)v;
 }
 
+static bool
+has_own_ways(PyTypeObject *t)
+{
+	bool yes = t->tp_dict == NULL;
+	for (size_t i = 0; !yes && i < sizeof own_ways / sizeof *own_ways; i++)
+		yes = PyDict_Contains(t->tp_dict, *own_ways[i]) != 0;
+	return yes;
+}
+
 bool
 tensor_is(PyObject *o, PyTypeObject *tensor)
 {
@@ -62,8 +79,7 @@ tensor_is(PyObject *o, PyTypeObject *tensor)
 		PyTypeObject *t = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
 		if (t == tensor)
 			return true;
-		if (t->tp_dict == NULL || PyDict_Contains(t->tp_dict, names.torch_function) != 0 ||
-		    PyDict_Contains(t->tp_dict, names.torch_dispatch) != 0)
+		if (has_own_ways(t))
 			break;
 	}
 	PyErr_Clear();

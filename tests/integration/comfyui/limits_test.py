@@ -126,26 +126,38 @@ class Limits(Case):
         ended = [s for s in self.ring().spans() if s.name == "comfyui.queue.wait"]
         self.assertEqual(len([s for s in ended if s.meta.get("workflow.status") == "cancelled"]), WAITING - 19)
 
-    def test_tensors_that_lie_about_their_size(self) -> None:
+    def test_storages_that_lie_about_their_size(self) -> None:
         for said in (-5, 10**400, float("nan"), float("inf"), "12", None, KeyError("size"), [1]):
             with self.subTest(said=repr(said)[:20]):
-                def tell(_: Any, said: Any = said) -> Any:
-                    if isinstance(said, Exception):
-                        raise said
-                    return said
+                class Storage:
+                    def nbytes(self, said: Any = said) -> Any:
+                        if isinstance(said, Exception):
+                            raise said
+                        return said
 
-                liar = type("Liar", (torch.Tensor,), {
-                    "nbytes": property(tell), "untyped_storage": tell, "numel": tell, "element_size": tell,
-                    "is_cpu": property(tell)})
-                shape = liar.__new__(liar)
-                spans, _ = self.job(Cache({"1": "a"}, {"a": [[shape]]}))
+                    _cdata = said
+
+                spans, _ = self.job(Cache({"1": "a"}, {"a": [[torch.Tensor((256,), storage=Storage())]]}))
                 told = spans[JOB].metrics
-                self.assertGreaterEqual(told["memory.held.outputs_bytes"], 0)
-                self.assertLess(told["memory.held.outputs_bytes"], 1 << 62)
+                self.assertEqual(told["memory.held.outputs_bytes"], 1024)
                 self.assertGreaterEqual(told["memory.unaccounted_bytes"], 0)
-                spans, _ = self.job([[shape]])
-                self.assertLess(spans[NODE].metrics.get("node.output_bytes", 0), 1 << 62)
         self.assertEqual([h["failures"] for h in _comfymon.hooks() if h["failures"]], [])
+
+    def test_a_tensor_that_would_run_code_of_its_own_is_not_asked(self) -> None:
+        asked: List[str] = []
+        for name in ("nbytes", "numel", "element_size", "is_cpu", "device", "untyped_storage", "__getattribute__",
+                     "__getattr__", "__torch_function__", "__torch_dispatch__"):
+            def tell(*_: Any, name: str = name) -> Any:
+                asked.append(name)
+                raise AttributeError(name)
+
+            own = type("Own", (torch.Tensor,), {name: tell if name.startswith("__") else property(tell)})
+            shape = own.__new__(type("Child", (own,), {}))
+            spans, _ = self.job(Cache({"1": "a"}, {"a": [[shape]]}))
+            self.assertEqual(spans[JOB].metrics["memory.held.outputs_bytes"], 0)
+            spans, _ = self.job([[shape]])
+            self.assertNotIn("node.output_bytes", spans[NODE].metrics)
+        self.assertEqual(asked, [])
 
     def test_an_entry_that_leaves_the_cache_while_it_is_asked(self) -> None:
         cache = Cache({"1": "a"}, {})
