@@ -99,7 +99,10 @@ put_class(char classes[CLASSES_MAX][CLASS_BYTES], const char *name, size_t n)
 static void
 put_classes(char classes[CLASSES_MAX][CLASS_BYTES], PyObject *prompt, PyObject *outputs)
 {
-	PyObject *list = PySequence_Fast(outputs, "");
+	/* What can be gone through once only is ComfyUI's to go through. */
+	bool again = PyList_Check(outputs) || PyTuple_Check(outputs) || PyAnySet_Check(outputs) ||
+		     PyDict_Check(outputs);
+	PyObject *list = again ? PySequence_Fast(outputs, "") : NULL;
 	for (Py_ssize_t i = 0; list != NULL && i < PySequence_Fast_GET_SIZE(list); i++) {
 		size_t n;
 		PyObject *id = PySequence_Fast_GET_ITEM(list, i);

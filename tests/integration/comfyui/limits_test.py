@@ -159,6 +159,15 @@ class Limits(Case):
             self.assertNotIn("node.output_bytes", spans[NODE].metrics)
         self.assertEqual(asked, [])
 
+    def test_arguments_that_can_be_gone_through_once_are_left_to_the_host(self) -> None:
+        given = (name for name in ("1", "2"))
+        executor = WorkingExecutor([])
+        executor.execute({"1": {"class_type": "Node"}}, "an id", {}, given)
+        self.assertEqual(list(given), ["1", "2"])
+        for outputs in (["1"], ("1",), {"1"}, frozenset("1"), {"1": None}):
+            executor.execute({"1": {"class_type": "Node"}}, "an id", {}, outputs)
+            self.assertTrue(self.ring().spans()[-1].resource.startswith("Node "), outputs)
+
     def test_an_entry_that_leaves_the_cache_while_it_is_asked(self) -> None:
         cache = Cache({"1": "a"}, {})
 
