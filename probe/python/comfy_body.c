@@ -150,12 +150,12 @@ encode_and_write(struct comfymon_body_text *text, PyObject *request)
 {
 	PyObject *json = request != NULL ? PyObject_CallOneArg(encode, request) : NULL;
 	struct body *b = NULL;
+	py_drop(); /* what is no JSON, or too deep, is left */
 	text->json = comfy_text(json, &text->json_bytes);
 	if (text->json != NULL)
 		b = write_body(text);
 	else
 		body_counts.failed++;
-	PyErr_Clear(); /* what is no JSON, or too deep, is left */
 	Py_XDECREF(json);
 	return b;
 }

@@ -25,7 +25,7 @@ model_attr(PyObject *o, const char *name)
 {
 	PyObject *v = PyObject_GetAttrString(o, name);
 	if (v == NULL)
-		PyErr_Clear();
+		py_drop();
 	if (v == Py_None)
 		Py_CLEAR(v);
 	return v;

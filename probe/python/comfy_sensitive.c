@@ -125,7 +125,7 @@ sensitive_is_needed(PyObject *prompt, PyObject *extra_data, PyObject *apart)
 	PyObject *kinds = names != NULL ? kinds_of(names, extra_data, apart) : NULL;
 	bool needed =
 	    kinds == NULL || (PySet_GET_SIZE(kinds) > 0 && prompt_declares(prompt, kinds) != 0);
-	PyErr_Clear();
+	py_drop();
 	Py_XDECREF(kinds);
 	Py_XDECREF(names);
 	return needed;

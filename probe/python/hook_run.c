@@ -4,15 +4,10 @@
  */
 #include "probe/python/hook_impl.h"
 
-/* Drop what a callback left behind. An interrupt was not ours: it is raised again by Python. */
 static void
 failed(struct hook *h)
 {
-	if (PyErr_Occurred()) {
-		if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-			PyErr_SetInterrupt();
-		PyErr_Clear();
-	}
+	py_drop();
 	if (++h->failures >= HOOK_FAILURES_MAX)
 		h->off = true;
 }

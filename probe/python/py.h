@@ -52,6 +52,16 @@ py_module_add(PyObject *module, const char *name, PyObject *owned)
 	return rc;
 }
 
+/* Drop an exception that is ours to drop. An interrupt is the host's: it is raised again by Python.
+ */
+static inline void
+py_drop(void)
+{
+	if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+		PyErr_SetInterrupt();
+	PyErr_Clear();
+}
+
 /* An exception taken out of the thread's state, to be put back unchanged. */
 struct py_raised {
 	PyObject *type, *value, *tb;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import sys
 import time
 import unittest
@@ -182,6 +183,31 @@ class Limits(Case):
             spans, _ = self.job(outputs)
             self.assertEqual(spans[JOB].meta["workflow.status"], "success")
         self.assertEqual([h["failures"] for h in _comfymon.hooks() if h["failures"]], [])
+
+
+class Kept(Case):
+    """Prompts are kept for resubmission, which runs code of the host: what is in a prompt, classes of nodes."""
+
+    def setUp(self) -> None:
+        for name, value in (("COMFYMON_RESUBMIT", "1"), ("COMFYMON_LIFE", "1-1-0badcafe")):
+            os.environ[name] = value
+            self.addCleanup(os.environ.pop, name)
+        super().setUp()
+        _comfymon.attach()
+        self.addCleanup(_comfymon.detach)
+
+    def test_an_interrupt_is_the_hosts(self) -> None:
+        class Pressed(dict):
+            def items(self) -> Any:
+                raise KeyboardInterrupt
+
+        queue, before = PromptQueue(), _comfymon.jobs()["bodies_failed"]
+        with self.assertRaises(KeyboardInterrupt):
+            queue.put((1, "an id", {"1": Pressed(class_type="Node")}, {}, []))
+            for _ in range(100):
+                time.sleep(0.001)
+        self.assertEqual(_comfymon.jobs()["waiting"], len(queue.queue), "it may come before the job is in the queue, or after")
+        self.assertEqual(_comfymon.jobs()["bodies_failed"], before + 1)
 
 
 if __name__ == "__main__":
