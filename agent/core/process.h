@@ -32,6 +32,18 @@ struct span_seen {
 };
 /* A string by its id, not terminated, good until the call returns; NULL and 0: unknown. */
 const char *span_seen_text(const struct span_seen *s, uint32_t id, uint32_t *n);
+/* One of its tags, a number or a text; neither key nor text is terminated. */
+struct seen_tag {
+	const char *key, *text;
+	uint32_t key_bytes, text_bytes;
+	bool is_number;
+	double number;
+};
+/* The next one, from *at 0 on; what has no key or no value that is known is passed over. seen.c */
+bool span_seen_next(const struct span_seen *s, uint32_t *at, struct seen_tag *out);
+bool seen_is(const struct seen_tag *tag, const char *key);
+/* Clipped on a character's boundary, terminated. */
+void seen_copy(char *to, size_t cap, const char *from, size_t n);
 /* Called from processor_feed for each such record of a batch that is no repeat, in the order of
  * its probe's stream.  What segments bring back was seen by an earlier run. */
 typedef void (*processor_seen_fn)(void *ctx, const struct span_seen *s);

@@ -19,51 +19,29 @@ told_hello(struct told *t, const struct probe_row *row)
 	(void)wire_attr_find(row->attrs, row->attrs_bytes, "life", t->life, sizeof t->life);
 }
 
-/* The value of a tag that is a text, terminated and clipped; "" when there is none. */
+/* A text, terminated and clipped; "" when there is none. */
 static void
 tag_text(const struct span_seen *s, const char *key, char *to, size_t cap)
 {
-	struct wire_tag_view tag;
+	struct seen_tag tag;
 	uint32_t at = 0;
 
 	to[0] = '\0';
-	while (wire_tag_next(s->span, &at, &tag)) {
-		uint32_t n = 0;
-		const char *name = span_seen_text(s, tag.key, &n), *text = tag.text;
-
-		if (name == NULL || n != strlen(key) || memcmp(name, key, n) != 0)
-			continue;
-		n = tag.text_bytes;
-		if (tag.kind == WIRE_TAG_STR)
-			text = span_seen_text(s, tag.str, &n);
-		else if (tag.kind != WIRE_TAG_TEXT)
-			text = NULL;
-		if (text == NULL)
-			continue;
-		n = n < cap ? n : (uint32_t)cap - 1;
-		memcpy(to, text, n);
-		to[n] = '\0';
-	}
+	while (span_seen_next(s, &at, &tag))
+		if (!tag.is_number && seen_is(&tag, key))
+			seen_copy(to, cap, tag.text, tag.text_bytes);
 }
 
 static uint64_t
 tag_number(const struct span_seen *s, const char *key)
 {
-	struct wire_tag_view tag;
+	struct seen_tag tag;
 	uint32_t at = 0;
 	double v = 0;
 
-	while (wire_tag_next(s->span, &at, &tag)) {
-		uint32_t n = 0;
-		const char *name = span_seen_text(s, tag.key, &n);
-
-		if (name == NULL || n != strlen(key) || memcmp(name, key, n) != 0)
-			continue;
-		if (tag.kind == WIRE_TAG_I32)
-			v = tag.i32;
-		else if (tag.kind == WIRE_TAG_F64)
-			v = tag.f64;
-	}
+	while (span_seen_next(s, &at, &tag))
+		if (tag.is_number && seen_is(&tag, key))
+			v = tag.number;
 	return v >= 1 && v < 0x1p63 ? (uint64_t)v : 0;
 }
 

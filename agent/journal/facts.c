@@ -45,59 +45,34 @@ static const struct want {
 #undef PUT_YES
 };
 
-void
-facts_text(char *to, size_t cap, const char *from, size_t n)
-{
-	if (n >= cap) {
-		n = cap - 1;
-		while (n > 0 && ((unsigned char)from[n] & 0xc0) == 0x80)
-			n--;
-	}
-	memcpy(to, from, n);
-	to[n] = '\0';
-}
-
 static void
-take(struct facts *f, const struct want *w, const struct span_seen *s,
-    const struct wire_tag_view *tag)
+take(struct facts *f, const struct want *w, const struct seen_tag *tag)
 {
 	char *to = (char *)f + w->at;
-	const char *text = tag->text;
-	uint32_t n = tag->text_bytes;
 
-	if (tag->kind == WIRE_TAG_STR)
-		text = span_seen_text(s, tag->str, &n);
-	else if (tag->kind != WIRE_TAG_TEXT)
-		text = NULL;
-	if (w->kind == TEXT && text != NULL) {
-		facts_text(to, w->cap, text, n);
-	} else if (w->kind == YES && text != NULL) {
-		bool yes = n == 4 && memcmp(text, "true", 4) == 0;
+	if (w->kind == TEXT && !tag->is_number) {
+		seen_copy(to, w->cap, tag->text, tag->text_bytes);
+	} else if (w->kind == YES && !tag->is_number) {
+		bool yes = tag->text_bytes == 4 && memcmp(tag->text, "true", 4) == 0;
 
 		memcpy(to, &yes, sizeof yes);
-	} else if (w->kind == NUMBER && (tag->kind == WIRE_TAG_I32 || tag->kind == WIRE_TAG_F64)) {
-		double v = tag->kind == WIRE_TAG_I32 ? tag->i32 : tag->f64;
-
-		if (v >= 0 &&
-		    v < 0x1p63) /* nothing here is negative, or more than a counter holds */
-			memcpy(to, &v, sizeof v);
+	} else if (w->kind == NUMBER && tag->is_number && tag->number >= 0 &&
+		   tag->number < 0x1p63) {
+		/* nothing here is negative, or more than a counter holds */
+		memcpy(to, &tag->number, sizeof tag->number);
 	}
 }
 
 void
 facts_take(struct facts *f, const struct span_seen *s)
 {
-	struct wire_tag_view tag;
+	struct seen_tag tag;
 	uint32_t at = 0;
 
 	memset(f, 0, sizeof *f);
 	f->item = f->thread = f->nodes = f->executed = f->cached = f->peak_bytes = -1;
-	while (wire_tag_next(s->span, &at, &tag)) {
-		uint32_t n = 0;
-		const char *key = span_seen_text(s, tag.key, &n);
-
-		for (size_t i = 0; key != NULL && i < sizeof wants / sizeof wants[0]; i++)
-			if (strlen(wants[i].key) == n && memcmp(wants[i].key, key, n) == 0)
-				take(f, &wants[i], s, &tag);
-	}
+	while (span_seen_next(s, &at, &tag))
+		for (size_t i = 0; i < sizeof wants / sizeof wants[0]; i++)
+			if (seen_is(&tag, wants[i].key))
+				take(f, &wants[i], &tag);
 }

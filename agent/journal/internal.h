@@ -13,8 +13,6 @@ struct facts {
 	bool device_error, worker_died;
 };
 void facts_take(struct facts *f, const struct span_seen *s);
-/* A string of the record into a field: clipped on a character's boundary, terminated. */
-void facts_text(char *to, size_t cap, const char *from, size_t n);
 
 struct row {
 	struct job_row job;

@@ -206,7 +206,7 @@ describe(struct row *r, const struct span_seen *s, const struct facts *f)
 	const char *workflow = span_seen_text(s, s->span->resource, &n);
 
 	if (workflow != NULL && n > 0)
-		facts_text(r->job.workflow, sizeof r->job.workflow, workflow, n);
+		seen_copy(r->job.workflow, sizeof r->job.workflow, workflow, n);
 	if (f->item >= 0)
 		r->job.item = (int64_t)f->item;
 	if (f->thread > 0)

@@ -29,41 +29,18 @@ static const struct {
 	{ "memory.unaccounted_bytes", RAN_UNACCOUNTED },
 };
 
-struct key {
-	const char *s;
-	uint32_t n;
-};
-
-static bool
-key_is(struct key k, const char *name)
-{
-	return strlen(name) == k.n && memcmp(name, k.s, k.n) == 0;
-}
-
-/* A text that was clipped by us ends on a character's boundary. */
-static void
-take_text(char *to, size_t cap, const char *from, size_t n)
-{
-	if (n >= cap) {
-		n = cap - 1;
-		while (n > 0 && ((unsigned char)from[n] & 0xc0) == 0x80)
-			n--;
-	}
-	memcpy(to, from, n);
-	to[n] = '\0';
-}
-
 /* "memory.gpu.3.peak_bytes" */
 static bool
-gpu_peak(struct key k, uint32_t *gpu)
+gpu_peak(const struct seen_tag *t, uint32_t *gpu)
 {
 	size_t head = strlen(GPU_KEY), tail = strlen(GPU_PEAK);
 	uint32_t v = 0;
 
-	if (k.n <= head + tail || k.n > head + tail + 2 || memcmp(k.s, GPU_KEY, head) != 0 ||
-	    memcmp(k.s + k.n - tail, GPU_PEAK, tail) != 0)
+	if (t->key_bytes <= head + tail || t->key_bytes > head + tail + 2 ||
+	    memcmp(t->key, GPU_KEY, head) != 0 ||
+	    memcmp(t->key + t->key_bytes - tail, GPU_PEAK, tail) != 0)
 		return false;
-	for (const char *p = k.s + head; p < k.s + k.n - tail; p++) {
+	for (const char *p = t->key + head; p < t->key + t->key_bytes - tail; p++) {
 		if (*p < '0' || *p > '9')
 			return false;
 		v = v * 10 + (uint32_t)(*p - '0');
@@ -82,66 +59,48 @@ at_least(struct ran *r, enum ran_number i, double v)
 }
 
 static void
-take_number(struct ran *r, struct key k, double v)
+take_number(struct ran *r, const struct seen_tag *t)
 {
 	uint32_t gpu;
 
-	if (gpu_peak(k, &gpu)) {
+	if (gpu_peak(t, &gpu)) {
 		uint64_t before = r->bytes[RAN_GPU_PEAK];
 
-		at_least(r, RAN_GPU_PEAK, v);
+		at_least(r, RAN_GPU_PEAK, t->number);
 		if (r->bytes[RAN_GPU_PEAK] != before)
 			r->gpu = gpu;
 		return;
 	}
 	for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-		if (key_is(k, numbers[i].key))
-			at_least(r, numbers[i].number, v);
+		if (seen_is(t, numbers[i].key))
+			at_least(r, numbers[i].number, t->number);
 }
 
 static void
-take_string(struct ran *r, bool job, struct key k, const char *s, size_t n)
+copy(char *to, size_t cap, const struct seen_tag *t)
 {
-	if (key_is(k, "prompt.id")) {
-		r->prompt = wire_crc32c(0, s, n);
+	seen_copy(to, cap, t->text, t->text_bytes);
+}
+
+static void
+take_string(struct ran *r, bool job, const struct seen_tag *t)
+{
+	if (seen_is(t, "prompt.id")) {
+		r->prompt = wire_crc32c(0, t->text, t->text_bytes);
 		if (job)
-			take_text(r->id, sizeof r->id, s, n);
-	} else if (!job && key_is(k, "node.id")) {
-		take_text(r->id, sizeof r->id, s, n);
-	} else if (!job && key_is(k, "node.class_type")) {
-		take_text(r->name, sizeof r->name, s, n);
-	} else if (key_is(k, job ? "workflow.status" : "node.status")) {
-		take_text(r->status, sizeof r->status, s, n);
-	} else if (job && key_is(k, "memory.held.top")) {
-		take_text(r->top, sizeof r->top, s, n);
-	} else if (job && key_is(k, "memory.held.partial")) {
+			copy(r->id, sizeof r->id, t);
+	} else if (!job && seen_is(t, "node.id")) {
+		copy(r->id, sizeof r->id, t);
+	} else if (!job && seen_is(t, "node.class_type")) {
+		copy(r->name, sizeof r->name, t);
+	} else if (seen_is(t, job ? "workflow.status" : "node.status")) {
+		copy(r->status, sizeof r->status, t);
+	} else if (job && seen_is(t, "memory.held.top")) {
+		copy(r->top, sizeof r->top, t);
+	} else if (job && seen_is(t, "memory.held.partial")) {
 		r->partial = true;
-	} else if (key_is(k, "node.cached")) {
+	} else if (seen_is(t, "node.cached")) {
 		r->cached = true;
-	}
-}
-
-static void
-take_tags(struct ran *r, const struct span_seen *s)
-{
-	bool job = s->kind == SPAN_WORKFLOW;
-	struct wire_tag_view tag;
-	uint32_t at = 0;
-
-	while (wire_tag_next(s->span, &at, &tag)) {
-		struct key k = { .n = 0 };
-		const char *text = tag.text;
-		uint32_t n = tag.text_bytes;
-
-		k.s = span_seen_text(s, tag.key, &k.n);
-		if (tag.kind == WIRE_TAG_STR)
-			text = span_seen_text(s, tag.str, &n);
-		if (k.s == NULL)
-			continue;
-		if (tag.kind == WIRE_TAG_I32 || tag.kind == WIRE_TAG_F64)
-			take_number(r, k, tag.kind == WIRE_TAG_I32 ? tag.i32 : tag.f64);
-		else if ((tag.kind == WIRE_TAG_STR || tag.kind == WIRE_TAG_TEXT) && text != NULL)
-			take_string(r, job, k, text, n);
 	}
 }
 
@@ -162,7 +121,8 @@ bool
 ran_from(struct ran *r, const struct span_seen *s)
 {
 	const struct wire_span *w = s->span;
-	uint32_t n = 0;
+	struct seen_tag tag;
+	uint32_t n = 0, at = 0;
 	const char *resource;
 
 	if ((s->kind != SPAN_WORKFLOW && s->kind != SPAN_NODE) || s->pid == 0 ||
@@ -179,7 +139,11 @@ ran_from(struct ran *r, const struct span_seen *s)
 	r->unfinished = (w->flags & WIRE_SPAN_UNFINISHED) != 0;
 	resource = span_seen_text(s, w->resource, &n);
 	if (resource != NULL)
-		take_text(r->name, sizeof r->name, resource, n);
-	take_tags(r, s);
+		seen_copy(r->name, sizeof r->name, resource, n);
+	while (span_seen_next(s, &at, &tag))
+		if (tag.is_number)
+			take_number(r, &tag);
+		else
+			take_string(r, s->kind == SPAN_WORKFLOW, &tag);
 	return true;
 }

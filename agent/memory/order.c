@@ -83,7 +83,7 @@ uuid_key(const char *key, uint32_t n, unsigned *index)
 	size_t head = strlen(KEY), tail = strlen(KEY_UUID);
 	unsigned v = 0;
 
-	if (key == NULL || n <= head + tail || n > head + tail + 2 || memcmp(key, KEY, head) != 0 ||
+	if (n <= head + tail || n > head + tail + 2 || memcmp(key, KEY, head) != 0 ||
 	    memcmp(key + n - tail, KEY_UUID, tail) != 0)
 		return false;
 	for (const char *p = key + head; p < key + n - tail; p++) {
@@ -98,23 +98,16 @@ uuid_key(const char *key, uint32_t n, unsigned *index)
 void
 order_told(struct gpu_order *o, const struct span_seen *s)
 {
-	struct wire_tag_view tag;
-	uint32_t at = 0, n;
+	struct seen_tag tag;
+	uint32_t at = 0;
 	unsigned i;
 
-	while (wire_tag_next(s->span, &at, &tag)) {
-		const char *key = span_seen_text(s, tag.key, &n), *text = tag.text;
-
-		if (!uuid_key(key, n, &i))
+	while (span_seen_next(s, &at, &tag)) {
+		if (tag.is_number || tag.text_bytes >= ORDER_ID_BYTES ||
+		    !uuid_key(tag.key, tag.key_bytes, &i))
 			continue;
-		n = tag.text_bytes;
-		if (tag.kind == WIRE_TAG_STR)
-			text = span_seen_text(s, tag.str, &n);
-		if (text == NULL || (tag.kind != WIRE_TAG_STR && tag.kind != WIRE_TAG_TEXT) ||
-		    n >= ORDER_ID_BYTES)
-			continue;
-		memcpy(o->id[i], text, n);
-		o->id[i][n] = '\0';
+		memcpy(o->id[i], tag.text, tag.text_bytes);
+		o->id[i][tag.text_bytes] = '\0';
 		o->given = true;
 		o->count = i >= o->count ? i + 1 : o->count;
 	}
