@@ -17,17 +17,26 @@
 
 /* ---- process and worker -------------------------------------------------- */
 
-/* False: it has ended, or its pid is another's by now. */
+/* It is we who have no descriptor or memory left. */
 static bool
+could_not_look(enum err e)
+{
+	return e == E_FULL || e == E_NOMEM;
+}
+
+/* E_NOTFOUND: it has ended, or its pid is another's by now. */
+static enum err
 look_process(struct target *t, struct proc_stat *now)
 {
 	enum err e = t->told.pid != 0 ? proc_stat(t->told.pid, 0, now) : E_NOTFOUND;
 	bool there = e == E_OK && now->start_ticks == t->told.start_ticks && now->state != 'Z' &&
 		     now->state != 'X';
 
+	if (could_not_look(e))
+		return e;
 	t->vitals.visible = there;
 	t->seen_alive = t->seen_alive || there;
-	return there || !t->seen_alive;
+	return there || !t->seen_alive ? E_OK : E_NOTFOUND;
 }
 
 /*
@@ -50,6 +59,7 @@ look_worker(struct target *t, bool deaf, uint64_t now_ns)
 {
 	struct vitals *v = &t->vitals;
 	struct proc_stat s;
+	enum err e;
 	bool there;
 
 	v->worker_needed = is_needed(t, deaf, now_ns);
@@ -62,9 +72,11 @@ look_worker(struct target *t, bool deaf, uint64_t now_ns)
 	if (!v->visible || t->worker == 0) {
 		there = !t->told.worker_died;
 	} else {
+		e = proc_stat(t->told.pid, t->worker, &s);
+		if (could_not_look(e))
+			return;
 		/* A number is given again: the same thread began when it did. */
-		there = proc_stat(t->told.pid, t->worker, &s) == E_OK && s.state != 'Z' &&
-			s.state != 'X' &&
+		there = e == E_OK && s.state != 'Z' && s.state != 'X' &&
 			(t->worker_ticks == 0 || s.start_ticks == t->worker_ticks);
 		if (there)
 			t->worker_ticks = s.start_ticks;
@@ -194,6 +206,8 @@ put_question(struct target *t, const struct health_limits *l, uint64_t now_ns)
 	t->asked_ns = now_ns;
 	if (e == E_OK)
 		hear(t, l, now_ns, ANSWER_MS);
+	else if (could_not_look(e))
+		t->ask_at_ns = now_ns + NS_PER_S;
 	else
 		turned_away(t, now_ns);
 }
@@ -202,13 +216,17 @@ static void
 search(struct target *t, uint64_t now_ns)
 {
 	uint64_t wait = NS_PER_S;
+	enum err e;
 
 	t->candidate = t->candidate_count = 0;
 	t->tls = false;
 	t->hung_up = 0;
-	if (proc_listening(t->told.pid, t->candidates, &t->candidate_count) != E_OK)
+	e = proc_listening(t->told.pid, t->candidates, &t->candidate_count);
+	if (e != E_OK)
 		t->candidate_count = 0;
-	if (t->candidate_count > 0)
+	if (could_not_look(e))
+		t->ask_at_ns = now_ns + wait;
+	if (could_not_look(e) || t->candidate_count > 0)
 		return;
 	missed(t, now_ns, true);
 	if (++t->misses > SEARCHES_FAST)
@@ -260,9 +278,10 @@ look(struct target *t, const struct health_limits *l, bool deaf, uint64_t now_ns
 {
 	struct proc_stat s = { .state = '?' };
 	enum health_state state;
+	enum err e = look_process(t, &s);
 
-	if (!look_process(t, &s))
-		return false;
+	if (e != E_OK)
+		return could_not_look(e);
 	look_worker(t, deaf, now_ns);
 	if (t->vitals.visible)
 		look_http(t, l, now_ns);

@@ -16,11 +16,35 @@
 
 #define SOCKETS_MOST 4096u /* of a process; those beyond are not looked at */
 
+/* The name in parentheses may hold anything: fields count from behind the last one. */
+bool
+proc_stat_text(const char *text, struct proc_stat *out)
+{
+	const char *p = strrchr(text, ')');
+	uint64_t user = 0;
+
+	if (p == NULL || p[1] != ' ' || p[2] == '\0')
+		return false;
+	out->state = p[2];
+	p += 2;
+	for (int field = 4; field <= 22; field++) {
+		if ((p = strchr(p + 1, ' ')) == NULL)
+			return false;
+		if (field == 14)
+			user = strtoull(p, NULL, 10);
+		else if (field == 15)
+			out->cpu_ms =
+			    (user + strtoull(p, NULL, 10)) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+	}
+	out->start_ticks = strtoull(p, NULL, 10);
+	return true;
+}
+
 enum err
 proc_stat(uint64_t pid, uint64_t tid, struct proc_stat *out)
 {
-	char path[64], text[1024], *p;
-	uint64_t user = 0;
+	char path[64], text[1024];
+	enum err e = E_NOTFOUND;
 	ssize_t n;
 	int fd;
 
@@ -32,27 +56,13 @@ proc_stat(uint64_t pid, uint64_t tid, struct proc_stat *out)
 	if (fd < 0)
 		return err_from_errno(errno);
 	n = read(fd, text, sizeof text - 1);
+	if (n < 0)
+		e = err_from_errno(errno);
 	close(fd);
 	if (n <= 0)
-		return E_NOTFOUND; /* it ended between open and read */
+		return e; /* it ended between open and read */
 	text[n] = '\0';
-	/* The name in parentheses may hold anything: fields count from behind the last one. */
-	p = strrchr(text, ')');
-	if (p == NULL || p[1] != ' ' || p[2] == '\0')
-		return E_IO;
-	out->state = p[2];
-	p += 2;
-	for (int field = 4; field <= 22; field++) {
-		if ((p = strchr(p + 1, ' ')) == NULL)
-			return E_IO;
-		if (field == 14)
-			user = strtoull(p, NULL, 10);
-		else if (field == 15)
-			out->cpu_ms =
-			    (user + strtoull(p, NULL, 10)) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
-	}
-	out->start_ticks = strtoull(p, NULL, 10);
-	return E_OK;
+	return proc_stat_text(text, out) ? E_OK : E_IO;
 }
 
 socklen_t
@@ -184,7 +194,7 @@ same_network(uint64_t pid)
 }
 
 /* The kernel lists those that listen first: thousands of connections behind them are not read. */
-static void
+static enum err
 match(const char *path, const struct inodes *all, union proc_address out[PROC_LISTENING],
     size_t *count)
 {
@@ -193,7 +203,9 @@ match(const char *path, const struct inodes *all, union proc_address out[PROC_LI
 	char line[512];
 	uint64_t inode;
 
-	while (f != NULL && *count < PROC_LISTENING && fgets(line, sizeof line, f) != NULL) {
+	if (f == NULL) /* a kernel without IPv6 has no tcp6 */
+		return errno == ENOENT ? E_OK : err_from_errno(errno);
+	while (*count < PROC_LISTENING && fgets(line, sizeof line, f) != NULL) {
 		if (!proc_tcp_line(line, &a, &inode)) {
 			if (strchr(line, ':') != NULL)
 				break;
@@ -205,8 +217,8 @@ match(const char *path, const struct inodes *all, union proc_address out[PROC_LI
 				break;
 			}
 	}
-	if (f != NULL)
-		fclose(f);
+	fclose(f);
+	return E_OK;
 }
 
 enum err
@@ -222,10 +234,10 @@ proc_listening(uint64_t pid, union proc_address out[PROC_LISTENING], size_t *cou
 		return E_NOMEM;
 	e = sockets_of(pid, all);
 	*count = 0;
-	if (e == E_OK && all->count > 0) {
-		match("/proc/net/tcp", all, out, count);
-		match("/proc/net/tcp6", all, out, count);
-	}
+	if (e == E_OK && all->count > 0)
+		e = match("/proc/net/tcp", all, out, count);
+	if (e == E_OK && all->count > 0)
+		e = match("/proc/net/tcp6", all, out, count);
 	free(all);
 	return e;
 }

@@ -16,7 +16,12 @@ struct proc_stat {
 	uint64_t start_ticks, cpu_ms;
 };
 
-/* Of a process (tid 0) or one of its threads. E_NOTFOUND: it is not there. */
+/* What /proc/PID/stat holds; false when that is something else. Pure. */
+bool proc_stat_text(const char *text, struct proc_stat *out);
+/*
+ * Of a process (tid 0) or one of its threads.  E_NOTFOUND: it is not there; what
+ * else fails says nothing about it (E_FULL: we have no descriptor left).
+ */
 MUST_CHECK enum err proc_stat(uint64_t pid, uint64_t tid, struct proc_stat *out);
 
 /* An address on which a process listens, made fit to connect to: any becomes loopback. */
@@ -35,7 +40,7 @@ void proc_address_text(const union proc_address *a, char *out, size_t cap);
 /*
  * Where it listens, at most PROC_LISTENING.  E_PERM: its descriptors are not
  * ours to read; E_STATE: it lives in another network, nothing there can be
- * reached from here; E_NOTFOUND: it is gone.
+ * reached from here; E_NOTFOUND: it is gone; E_FULL, E_NOMEM: we could not look.
  */
 MUST_CHECK enum err proc_listening(
     uint64_t pid, union proc_address out[PROC_LISTENING], size_t *count);

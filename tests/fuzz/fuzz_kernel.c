@@ -21,12 +21,15 @@ numbers(const char *text)
 	struct pressure_text pressure = { 0 };
 	struct status_text status = { 0 };
 	struct host_text host = { 0 };
+	struct proc_stat process;
 	struct stat_text stat;
 	uint64_t v = 0;
 
 	if (text_status(text, &status) && status.rss_bytes % 1024 != 0)
 		abort();
-	(void)text_stat(text, &stat);
+	if (text_stat(text, &stat) && proc_stat_text(text, &process) &&
+	    stat.start_ticks != process.start_ticks)
+		abort();
 	if (text_meminfo(text, &host) && host.total_bytes % 1024 != 0)
 		abort();
 	if (text_pressure(text, &pressure) &&

@@ -2,6 +2,8 @@
  * table_test.c - what greetings and records make of a ComfyUI: on this very
  * process and its threads, with looks by hand.
  */
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "agent/health/health.h"
@@ -167,6 +169,28 @@ TEST(a_pid_that_is_anothers_and_a_fork_are_not_watched)
 	health_free(h);
 }
 
+TEST(who_cannot_be_looked_at_for_lack_of_descriptors_is_not_gone)
+{
+	struct health *h = begin(1u << HEALTH_ZOMBIE);
+	struct probe_row row = ourselves(1);
+	struct rlimit was, none;
+	int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	health_hello(h, &row);
+	job(h, 1, 1, true, 0, KEY_THREAD, (uint32_t)getpid());
+	CHECK(seen(h)->processes[0].worker_alive);
+	close(lowest);
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &was), 0);
+	none = (struct rlimit){ (rlim_t)lowest, was.rlim_max };
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+	CHECK_EQ(seen(h)->process_count, 1);
+	CHECK(seen(h)->processes[0].worker_alive);
+	CHECK_EQ(seen(h)->processes[0].state, HEALTH_STARTING);
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &was), 0);
+	CHECK(seen(h)->processes[0].worker_alive);
+	health_free(h);
+}
+
 TEST(a_listening_line_is_an_address_to_connect_to)
 {
 	static const char any4[] = "   0: 00000000:1FFC 00000000:0000 0A 00000000:00000000 "
@@ -197,6 +221,7 @@ main(void)
 	RUN(two_failures_of_the_device_cost_one_life_once);
 	RUN(what_is_known_of_workers_outlives_the_agent);
 	RUN(a_pid_that_is_anothers_and_a_fork_are_not_watched);
+	RUN(who_cannot_be_looked_at_for_lack_of_descriptors_is_not_gone);
 	RUN(a_listening_line_is_an_address_to_connect_to);
 	return t_done();
 }
