@@ -70,6 +70,10 @@ with_unit(const char *text, const struct unit *units, const char *expected, uint
 
 	while (*end == ' ')
 		end++;
+	if (*end == '\0' && v == 0) { /* of any unit */
+		*number = 0;
+		return E_OK;
+	}
 	for (; units->name != NULL; units++) {
 		if (strcasecmp(end, units->name) != 0)
 			continue;
@@ -288,6 +292,18 @@ text_of(enum option o, const char *text, char *why, size_t cap)
 	return word(o, text, why, cap);
 }
 
+/* In the option's own unit. */
+static const char *
+bound_text(const struct option_desc *d, uint64_t v, char *buf, size_t cap)
+{
+	if (d->type == TYPE_SIZE)
+		return config_size_text(v, buf, cap);
+	if (d->type == TYPE_DURATION)
+		return config_duration_text(v, buf, cap);
+	snprintf(buf, cap, "%" PRIu64, v);
+	return buf;
+}
+
 enum err
 config_parse(enum option o, const char *text, uint64_t *number, char *why, size_t cap)
 {
@@ -325,11 +341,12 @@ config_parse(enum option o, const char *text, uint64_t *number, char *why, size_
 	if (rv != E_OK)
 		return rv;
 	if (d->type != TYPE_RATE && ((d->min != 0 && v < d->min) || (d->max != 0 && v > d->max))) {
-		snprintf(why, cap, "\"%.40s\" is out of range: %" PRIu64 " to %" PRIu64 "%s", text,
-		    d->min, d->max != 0 ? d->max : UINT64_MAX,
-		    d->type == TYPE_SIZE       ? " bytes"
-		    : d->type == TYPE_DURATION ? " ms"
-					       : "");
+		char least[32], most[32];
+
+		snprintf(why, cap, "\"%.40s\" is out of range: %s %s%s%s", text,
+		    d->max != 0 ? "from" : "at least", bound_text(d, d->min, least, sizeof least),
+		    d->max != 0 ? " to " : "",
+		    d->max != 0 ? bound_text(d, d->max, most, sizeof most) : "");
 		return E_INVAL;
 	}
 	*number = v;

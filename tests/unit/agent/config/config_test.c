@@ -83,6 +83,9 @@ TEST(names_line_and_column_of_a_bad_value)
 
 	CHECK_EQ(load("{\"agent\": {\n\"port\": 99999}}", &c, error), E_INVAL);
 	CHECK(strstr(error, ":2:1: agent.port: \"99999\" is out of range") != NULL);
+	CHECK(strstr(error, "from 1 to 65535") != NULL);
+	CHECK_EQ(load("{\"store\": {\"cap\": 1}}", &c, error), E_INVAL);
+	CHECK(strstr(error, "at least 64 MiB") != NULL);
 	CHECK_EQ(load("{\"store\": {\"cap\": \"lots\"}}", &c, error), E_INVAL);
 	CHECK(strstr(error, "expected a size such as") != NULL);
 	CHECK_EQ(load("{\"drain\": [1]}", &c, error), E_INVAL);
@@ -140,6 +143,7 @@ TEST(reads_units)
 		{ OPT_STORE_CAP, "1tb", 1ull << 40 },
 		{ OPT_DRAIN, "500ms", 500 },
 		{ OPT_DRAIN, "0s", 0 },
+		{ OPT_HTTP_SILENT, "0", 0 }, /* "0 never" */
 		{ OPT_STORE_AGE, "7d", 604800000 },
 	};
 	char why[200];
@@ -153,6 +157,8 @@ TEST(reads_units)
 
 	uint64_t n = 0;
 
+	CHECK_EQ(config_parse(OPT_DRAIN, "5", &n, why, sizeof why), E_INVAL);
+	CHECK_EQ(config_parse(OPT_STORE_CAP, "0", &n, why, sizeof why), E_INVAL);
 	CHECK_EQ(config_parse(OPT_STORE_CAP, "-1G", &n, why, sizeof why), E_INVAL);
 	CHECK_EQ(config_parse(OPT_STORE_CAP, "1e30G", &n, why, sizeof why), E_INVAL);
 	CHECK_EQ(config_parse(OPT_AGENT_PORT, "80x", &n, why, sizeof why), E_INVAL);
