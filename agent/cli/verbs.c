@@ -17,8 +17,10 @@ const struct verb verb_table[] = {
 	    "run ComfyUI under supervision: memory limit, verdict, restart",
 	    "COMMAND is what starts ComfyUI. It runs beside an agent of its own, so that the end "
 	    "of one costs the other nothing. Its output, input, signals and exit status pass "
-	    "through. Over the soft limit it is asked for memory when idle, and restarted between "
-	    "two jobs if that does not help; over the memory limit it is ended as a container "
+	    "through. Over the soft limit it is asked for memory when idle, and restarted when "
+	    "idle, "
+	    "or after run.memory_soft_wait between two jobs, if that does not help; over the "
+	    "memory limit it is ended as a container "
 	    "would end it. Every end becomes a verdict with its evidence (see deaths), and it is "
 	    "started again as --restart says: after 0.5 to 60 s, doubling, until five failures in "
 	    "ten minutes (run.crash_limit). Ctrl-C and SIGTERM stop it in order, twice at once. "
