@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Set
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from support.harness import Agent, binary, wait_until  # noqa: E402
+from support.harness import Agent, binary, sanitizer, wait_until  # noqa: E402
 from support.hook_receiver import HookReceiver  # noqa: E402
 from support.probe import seed_of  # noqa: E402
 from support.writer import Writer, WriterError  # noqa: E402
@@ -153,9 +153,11 @@ class Told(unittest.TestCase):
 
     def one(self, failing: Failing, n: int, log: Path) -> None:
         before = len(self.agent.log())
+        # Where its own allocation fails libcrypto loses some of what it had: no leak of ours.
+        self_only = failing.self_only or (failing.call == "malloc" and sanitizer() != "")
         self.agent.env.update({"LD_PRELOAD": str(TOOLS / "failcall.so"), "FAIL_CALL": failing.call, "FAIL_AT": str(n),
                                "FAIL_ERRNO": str(failing.error), "FAIL_TIMES": str(failing.times), "FAIL_LOG": str(log),
-                               "FAIL_SELF": "1" if failing.self_only else "0"})
+                               "FAIL_SELF": "1" if self_only else "0"})
         self.agent.start(wait=False)
         self.live(1.0)
         status = self.agent.returncode
