@@ -219,6 +219,9 @@ common_age_clock(struct store_common *c, uint64_t now_real_ns)
 
 		if (leap > (int64_t)LEAP_NS || leap < -(int64_t)LEAP_NS)
 			c->clock_skew_ns += leap;
+		/* Set back beyond where it began: what is written from now on is not old for it. */
+		if (c->clock_skew_ns < 0)
+			c->clock_skew_ns = 0;
 	}
 	c->clock_real_ns = now_real_ns;
 	c->clock_boot_ns = boot;

@@ -443,6 +443,24 @@ TEST(age_and_history_caps_evict_the_oldest)
 	done();
 }
 
+TEST(a_clock_that_is_set_back_makes_nothing_old)
+{
+	struct store_limits limits = { .cap_bytes = 4 << 20, .reserve_bytes = 1 << 20 };
+	int32_t d;
+
+	fresh_with(&limits);
+	CHECK_EQ(OPS->maintain(st, NOW + 4000 * DAY_NS, true), E_OK); /* wrong from the start */
+	CHECK_EQ(OPS->begin(st), E_OK);
+	struct probe_row p = probe(1);
+	CHECK_EQ(OPS->destinations_set(st, (const char *const[]){ "a" }, 1, &d), E_OK);
+	(void)put_chunk(&p, CHUNK_NORMAL, 16, 100, NOW);
+	commit();
+	CHECK_EQ(OPS->maintain(st, NOW, true), E_OK);
+	CHECK_EQ(stats().queued[SIGNAL_TRACE], 16);
+	check_identity();
+	done();
+}
+
 TEST(when_full_history_loses_first_and_errors_last)
 {
 	struct store_limits limits = { .cap_bytes = 4 << 20, .reserve_bytes = 1 << 20 };
@@ -597,6 +615,7 @@ suite(void)
 	RUN(a_removed_destination_drops_what_only_it_awaited);
 	RUN(a_split_is_the_whole_in_two);
 	RUN(age_and_history_caps_evict_the_oldest);
+	RUN(a_clock_that_is_set_back_makes_nothing_old);
 	RUN(when_full_history_loses_first_and_errors_last);
 	RUN(the_views_walk_newest_first_with_states);
 	RUN(the_views_go_on_below_a_chunk);
