@@ -119,6 +119,17 @@ deliver_clock(struct pipeline *p)
 	return mono + (uint64_t)p->real_ahead_ns;
 }
 
+uint64_t
+deliver_age_clock(struct pipeline *p)
+{
+	uint64_t mono = clock_mono_ns();
+	int64_t ahead = (int64_t)(clock_real_ns() - mono);
+
+	if (p->real_least_ns == 0 || ahead < p->real_least_ns)
+		p->real_least_ns = ahead;
+	return mono + (uint64_t)p->real_least_ns;
+}
+
 void
 deliver_lease(struct pipeline *p)
 {

@@ -163,9 +163,9 @@ nothing_new(struct pipeline *p, uint64_t now[3])
 
 /* Of no use any more; a store that forgets does not know what it has told. */
 static bool
-is_too_old(const struct pipeline *p, uint64_t end_real_ns)
+is_too_old(struct pipeline *p, uint64_t end_real_ns)
 {
-	uint64_t now = clock_real_ns(), age = now > end_real_ns ? now - end_real_ns : 0;
+	uint64_t now = deliver_age_clock(p), age = now > end_real_ns ? now - end_real_ns : 0;
 	struct store_stats s;
 
 	if (p->end_age_s != 0 && age / NS_PER_S > p->end_age_s)

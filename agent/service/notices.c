@@ -69,13 +69,13 @@ is_old(const struct pipeline *p, const struct job_row *j, uint64_t now_real_ns)
 
 /* Hand a due notice over, or let it go. False when there is nothing more to do now. */
 static bool
-hand_over(struct pipeline *p, const struct notice_row *n, uint64_t now_real_ns)
+hand_over(struct pipeline *p, const struct notice_row *n)
 {
 	struct webhook_notice w;
 	struct job_row j;
 	enum err e = p->store->ops->job_get(p->store, n->job, &j);
 
-	if (e == E_OK && is_old(p, &j, now_real_ns)) {
+	if (e == E_OK && is_old(p, &j, deliver_age_clock(p))) {
 		if (p->notices_expired++ == 0)
 			log_warn("notice_too_old job=%" PRId64, n->job);
 		return let_go(p, n);
@@ -106,7 +106,7 @@ notices_next(struct pipeline *p)
 		return;
 	while (
 	    p->store->ops->notice_next(p->store, wish.rested ? UINT64_MAX : now, &n, &next) == E_OK)
-		if (!hand_over(p, &n, now))
+		if (!hand_over(p, &n))
 			return;
 	if (next > now)
 		p->notice_mono_ns = clock_mono_ns() + (next - now);

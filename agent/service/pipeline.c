@@ -482,6 +482,7 @@ pipeline_init(struct pipeline *p)
 	pthread_cond_init(&p->answered, &attr);
 	pthread_condattr_destroy(&attr);
 	p->started_mono_ns = p->quiet_since_ns = clock_mono_ns();
+	(void)deliver_age_clock(p); /* a leap is one from here on */
 	p->scan_mono_ns = p->started_mono_ns + SCAN_NS;
 	p->maintain_mono_ns = p->started_mono_ns + MAINTAIN_NS;
 	p->step_mono_ns = p->started_mono_ns;

@@ -141,6 +141,7 @@ struct pipeline {
 	uint64_t notice_mono_ns;  /* a notice is due then; 0 none */
 	uint64_t notices_expired; /* let go for their age, since the start */
 	int64_t real_ahead_ns;    /* most that the wall clock was ahead of the monotonic one */
+	int64_t real_least_ns;    /* and the least */
 	uint64_t scan_mono_ns;    /* next look at the rings */
 	uint64_t scan_again_ns;   /* a probe has left: looked at again after this, 0 not */
 	uint64_t probes_left;     /* as the receiver counts them */
@@ -223,6 +224,8 @@ void deliver_lease(struct pipeline *p);
  * short either is the exporter's, which counts on the monotonic clock.
  */
 uint64_t deliver_clock(struct pipeline *p);
+/* As it would be had it never been set forward: what waits is not old for a leap. */
+uint64_t deliver_age_clock(struct pipeline *p);
 
 /* What the webhook said of the notice it had, into the transaction. */
 MUST_CHECK enum err notices_settle(struct pipeline *p);

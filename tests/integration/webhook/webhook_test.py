@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Set
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from support.harness import ROOT, Agent, wait_until  # noqa: E402
+from support.harness import ROOT, Agent, binary, wait_until  # noqa: E402
 from support.hook_receiver import HookReceiver, Reply, is_signed  # noqa: E402
 from support.json_schema import problems  # noqa: E402
 from support.writer import Writer, own_identity  # noqa: E402
@@ -98,6 +98,23 @@ class Tells(Case):
             self.assertLess(abs(int(call.headers["comfymon-timestamp"]) - time.time()), 60)
         status = self.status()
         self.assertEqual((status["state"], status["told"], status["retries"], status["signed"]), ("ok", 5, 0, True))
+
+    def test_a_leap_of_the_clock_makes_no_notice_old(self) -> None:
+        self.agent.close()
+        self.hook.script(*[Reply(503)] * 3)
+        shift = Path(self.agent.dirs.base).with_suffix(".shift")
+        self.addCleanup(shift.unlink, True)
+        self.agent = self.agent_with({"COMFYMON_WEBHOOK_URL": self.hook.url, "LD_PRELOAD": str(binary().parent / "clockshift.so"),
+                                      "CLOCK_SHIFT_FILE": str(shift)})
+        shift.write_text("0")
+        self.agent.start()
+        self.writer = Writer(self.agent.socket_path)
+        self.addCleanup(self.writer.close)
+        ids = self.end_jobs(2)
+        wait_until(lambda: self.status()["retries"] > 0, 10, "a first try")
+        shift.write_text(str(400 * 86400))
+        self.hurry(lambda: {call.job["prompt_id"] for call in self.hook.told()} == set(ids), 15, "both told after all")
+        self.assertEqual(self.status()["expired"], 0)
 
     def test_a_secret_is_in_no_log_status_or_check(self) -> None:
         self.agent.close()
