@@ -53,10 +53,10 @@ life_of(const struct probe_row *row, char life[LIFE_BYTES])
 /* ---- jobs that wait ----------------------------------------------------- */
 
 struct gather {
-	struct store *store;
 	struct waiting_list *list;
-	size_t known;           /* of the list: those that were there before */
-	struct probe_row probe; /* of the newest job, as they come in runs */
+	size_t known; /* of the list: those that were there before */
+	const struct probe_row *probe;
+	const char *life;
 };
 
 static bool
@@ -97,35 +97,40 @@ static enum err
 gather_job(void *ctx, const struct job_row *j)
 {
 	struct gather *g = ctx;
-	char life[LIFE_BYTES];
-	enum err e;
 
-	if (j->body[0] == '\0' || is_known(g, j->id))
+	if (j->body[0] == '\0' || is_known(g, j->id) ||
+	    memcmp(g->probe->probe_id, j->boot_id, sizeof j->boot_id) != 0 ||
+	    g->list->count >= RESUBMIT_JOBS_MAX)
 		return E_OK;
-	if (g->probe.id != j->probe &&
-	    (e = g->store->ops->probe_by_row(g->store, j->probe, &g->probe)) != E_OK) {
-		g->probe.id = 0;
-		return e == E_NOTFOUND ? E_OK : e;
-	}
-	if (!g->probe.closed || memcmp(g->probe.probe_id, j->boot_id, sizeof j->boot_id) != 0)
-		return E_OK;
-	if (g->list->count >= RESUBMIT_JOBS_MAX)
-		return E_OK;
-	if (!life_of(&g->probe, life))
-		life[0] = '\0'; /* nobody will start it again */
-	return add(g->list, j, life);
+	return add(g->list, j, g->life);
 }
 
 static enum err
 gather(void *ctx, struct store *st, struct processor *p)
 {
 	struct gather *g = ctx;
-	struct job_filter f = { .states = 1u << JOB_QUEUED, .oldest_first = true };
+	struct probe_row probe;
+	char life[LIFE_BYTES];
+	int64_t at = 0;
+	enum err e;
 
 	(void)p;
-	g->store = st;
 	g->known = g->list->count;
-	return st->ops->jobs(st, &f, gather_job, g);
+	g->probe = &probe;
+	g->life = life;
+	while ((e = st->ops->probe_next(st, &at, &probe)) == E_OK) {
+		struct job_filter f = {
+			.probe = probe.id, .states = 1u << JOB_QUEUED, .oldest_first = true
+		};
+
+		if (!probe.closed)
+			continue;
+		if (!life_of(&probe, life))
+			life[0] = '\0'; /* nobody will start it again */
+		if ((e = st->ops->jobs(st, &f, gather_job, g)) != E_OK)
+			return e;
+	}
+	return e == E_NOTFOUND ? E_OK : e;
 }
 
 enum err
@@ -199,8 +204,29 @@ waiting_resolve(
 	return v->act(v->agent, resolve, &r, ANSWER_MS);
 }
 
+/* Probes of some jobs, looked at when the walk through the jobs is over. */
+struct probes {
+	int64_t of[RESUBMIT_DEATHS_LOOK];
+	size_t count;
+};
+
+/* How many of them are of the same supervisor. */
+static unsigned
+of_supervisor(struct store *st, const struct probes *all, const char *life)
+{
+	struct probe_row row;
+	char other[LIFE_BYTES];
+	unsigned n = 0;
+
+	for (size_t i = 0; i < all->count; i++)
+		n += st->ops->probe_by_row(st, all->of[i], &row) == E_OK && life_of(&row, other) &&
+		     life_same_supervisor(other, life);
+	return n;
+}
+
 struct arrived {
 	const struct waiting *w;
+	struct probes newer;
 	bool arrived;
 };
 
@@ -209,8 +235,8 @@ see_newer(void *ctx, const struct job_row *j)
 {
 	struct arrived *a = ctx;
 
-	a->arrived = a->arrived || (j->id > a->w->job &&
-				       memcmp(j->boot_id, a->w->boot_id, sizeof j->boot_id) != 0);
+	if (j->id > a->w->job && memcmp(j->boot_id, a->w->boot_id, sizeof j->boot_id) != 0)
+		a->newer.of[a->newer.count++] = j->probe;
 	return E_OK;
 }
 
@@ -219,9 +245,13 @@ look_arrived(void *ctx, struct store *st, struct processor *p)
 {
 	struct arrived *a = ctx;
 	struct job_filter f = { .prompt_id = a->w->prompt_id, .limit = 64 };
+	enum err e;
 
 	(void)p;
-	return st->ops->jobs(st, &f, see_newer, a);
+	e = st->ops->jobs(st, &f, see_newer, a);
+	/* Another ComfyUI may have been sent a job with this id by its own client. */
+	a->arrived = e == E_OK && of_supervisor(st, &a->newer, a->w->life) > 0;
+	return e;
 }
 
 enum err
@@ -236,7 +266,7 @@ waiting_arrived(const struct agent_view *v, const struct waiting *w, bool *arriv
 
 struct deaths {
 	const struct waiting *w;
-	struct store *store;
+	struct probes probes;
 	unsigned count;
 	char name[64];
 };
@@ -258,18 +288,13 @@ see_death(void *ctx, const struct job_row *j)
 {
 	struct deaths *d = ctx;
 	const char *hash = strrchr(j->workflow, ' ');
-	struct probe_row row;
-	char life[LIFE_BYTES];
 
 	/* A verdict has a certainty: the job did not end by itself. */
 	if (j->certainty[0] == '\0' || is_blameless(j->reason))
 		return E_OK;
 	if (strcmp(hash != NULL ? hash + 1 : j->workflow, d->w->line.workflow) != 0)
 		return E_OK;
-	if (d->store->ops->probe_by_row(d->store, j->probe, &row) != E_OK || !life_of(&row, life) ||
-	    !life_same_supervisor(life, d->w->life))
-		return E_OK;
-	d->count++;
+	d->probes.of[d->probes.count++] = j->probe;
 	snprintf(d->name, sizeof d->name, "%.*s", hash != NULL ? (int)(hash - j->workflow) : 0,
 	    j->workflow);
 	return E_OK;
@@ -280,10 +305,12 @@ look_deaths(void *ctx, struct store *st, struct processor *p)
 {
 	struct deaths *d = ctx;
 	struct job_filter f = { .states = 1u << JOB_FAILED, .limit = RESUBMIT_DEATHS_LOOK };
+	enum err e;
 
 	(void)p;
-	d->store = st;
-	return st->ops->jobs(st, &f, see_death, d);
+	e = st->ops->jobs(st, &f, see_death, d);
+	d->count = e == E_OK ? of_supervisor(st, &d->probes, d->w->life) : 0;
+	return e;
 }
 
 enum err

@@ -109,14 +109,14 @@ tell_health(void *agent, struct status_health *out)
 }
 
 static void
-put_probe(struct probe_row *row, uint8_t id)
+put_probe(struct probe_row *row, uint8_t id, const char *supervisor)
 {
 	struct wire_attrs attrs = { .buf = row->attrs, .cap = sizeof row->attrs };
 	char life[64];
 
 	memset(row->probe_id, id, sizeof row->probe_id);
 	row->pid = (uint64_t)getpid();
-	snprintf(life, sizeof life, "%d-%d-00c0ffee", (int)getpid(), id);
+	snprintf(life, sizeof life, "%d-%d-%s", (int)getpid(), id, supervisor);
 	wire_attr_put(&attrs, "life", life);
 	row->attrs_bytes = attrs.used;
 	CHECK_EQ(desk.store->ops->probe_put(desk.store, row), E_OK);
@@ -135,9 +135,9 @@ open_desk(bool somebody_lives)
 	o.store = desk.store;
 	CHECK_EQ(journal_new(&o, &desk.journal), E_OK);
 	CHECK_EQ(desk.store->ops->begin(desk.store), E_OK);
-	put_probe(&desk.dead, 1);
+	put_probe(&desk.dead, 1, "00c0ffee");
 	CHECK_EQ(desk.store->ops->probe_close(desk.store, desk.dead.id), E_OK);
-	put_probe(&desk.alive, 2);
+	put_probe(&desk.alive, 2, "00c0ffee");
 	desk.somebody_lives = somebody_lives;
 	CHECK_EQ(desk.store->ops->commit(desk.store), E_OK);
 }
@@ -390,6 +390,27 @@ TEST(what_never_arrived_is_posted_again)
 	close_desk();
 }
 
+TEST(a_job_that_another_comfyui_was_sent_is_not_the_one_that_arrived)
+{
+	struct probe_row stranger = { .id = 0 };
+	struct job_row same_id = { .item = -1, .state = JOB_SUCCEEDED, .prompt_id = "again" };
+	struct resubmit *r;
+	int64_t job;
+
+	open_desk(true);
+	answers(200, 0);
+	job = put_waiting("again", 1, false, true, ".sent");
+	put_probe(&stranger, 3, "deadbeef"); /* of another supervisor */
+	same_id.probe = stranger.id;
+	memcpy(same_id.boot_id, stranger.probe_id, sizeof same_id.boot_id);
+	put_job(&same_id);
+	r = begin(0);
+	CHECK_EQ(end_of(job), JOB_RESUBMITTED);
+	resubmit_free(r);
+	CHECK_EQ(came(), 1);
+	close_desk();
+}
+
 TEST(a_workflow_that_was_at_work_at_two_deaths_is_not_posted)
 {
 	struct job_row failed = { .item = -1,
@@ -508,6 +529,7 @@ main(void)
 	RUN(who_cannot_be_posted_is_lost_by_name);
 	RUN(after_a_lost_answer_it_is_asked_for_before_it_is_posted_again);
 	RUN(what_never_arrived_is_posted_again);
+	RUN(a_job_that_another_comfyui_was_sent_is_not_the_one_that_arrived);
 	RUN(a_workflow_that_was_at_work_at_two_deaths_is_not_posted);
 	RUN(nobody_is_waited_for_longer_than_patience_lasts);
 	RUN(who_dies_later_is_served_when_it_is_woken);
