@@ -4,6 +4,7 @@
  * the rings.
  */
 #include "agent/service/pipeline.h"
+#include "agent/supervisor/state.h"
 
 #include <stdlib.h>
 
@@ -410,6 +411,8 @@ scan(struct pipeline *p, uint64_t now)
 	uint64_t before = p->work.salvaged_rings;
 	bool waits, ends_wait;
 
+	/* A supervisor that was killed: behind a shell its ComfyUI lives on, ring and all. */
+	(void)state_sweep(p->run_dir, p->data_dir);
 	ends_find(p);
 	waits = rings_scan(p);
 	ends_wait = ends_settle(p) || p->work.salvaged_rings > before;

@@ -158,6 +158,15 @@ loop(struct run *r, int signals)
 	}
 }
 
+/* By who started us: nohup, a shell that puts us in the background of a script. */
+static bool
+is_ignored(int s)
+{
+	struct sigaction now;
+
+	return sigaction(s, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 static int
 open_signals(void)
 {
@@ -165,9 +174,11 @@ open_signals(void)
 		SIGUSR1, SIGUSR2 };
 	sigset_t set;
 
+	signal(SIGCHLD, SIG_DFL); /* ignored, the kernel would keep every end to itself */
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
-		sigaddset(&set, ours[i]);
+		if (ours[i] == SIGTERM || !is_ignored(ours[i]))
+			sigaddset(&set, ours[i]);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN); /* in the background a terminal says EIO, and that is all */
 	signal(SIGTTOU, SIG_IGN);

@@ -442,7 +442,8 @@ class Removed(Supervised):
     def test_the_log_of_an_agent_that_nobody_sees_too(self) -> None:
         process = self.start("sh", "-c", "exec sleep 60", options=())
         log = self.base / "run/agent.log"
-        wait_until(lambda: can_connect(self.base / "run/comfymon.sock") and log.exists(), 10, "the agent")
+        wait_until(lambda: can_connect(self.base / "run/control.sock") and log.exists(), 10, "the agent")
+        time.sleep(0.5)     # it has started
         shutil.rmtree(self.base / "run")
         wait_until(lambda: can_connect(self.base / "run/comfymon.sock") and log.exists(), 20, "both again")
         process.terminate()

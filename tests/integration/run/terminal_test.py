@@ -18,7 +18,7 @@ from typing import List, Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from run_test import PYTHON, Supervised, alive  # noqa: E402
-from support.harness import wait_until  # noqa: E402
+from support.harness import can_connect, wait_until  # noqa: E402
 
 
 def state_of(pid: int) -> str:
@@ -159,6 +159,23 @@ class Signals(Supervised):
             self.assertEqual(process.wait(10), 0)
             self.end()
 
+    def test_what_nohup_ignores_is_ignored(self) -> None:
+        for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            process = self.start(PYTHON, "-c", self.POLITE, preexec_fn=lambda s=ignored: signal.signal(s, signal.SIG_IGN))
+            self.assertEqual(self.line(), "up")
+            process.send_signal(ignored)
+            time.sleep(1.2)     # longer than it takes to end
+            self.assertIsNone(process.poll())
+            process.terminate()
+            self.assertEqual(self.line(), "bye")
+            self.assertEqual(process.wait(10), 0)
+            self.end()
+
+    def test_whose_parent_ignored_the_ends_of_children_sees_them_all_the_same(self) -> None:
+        self.start("sh", "-c", "exit 7", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+        assert self.process is not None
+        self.assertEqual(self.process.wait(10), 7)
+
     def test_a_wrapper_does_not_keep_the_stop_from_python(self) -> None:
         process = self.start("sh", "-c", f'{PYTHON} -c "$0"; echo done', self.POLITE)
         self.assertEqual(self.line(), "up")
@@ -190,6 +207,18 @@ class WhoLeftTheGroup(Supervised):
         self.assertTrue(alive(daemon))
         self.assertEqual(process.wait(20), 3)
         wait_until(lambda: not alive(daemon), 5, "the end of the daemon")
+
+    def test_what_a_killed_parent_left_is_ended_by_the_agent(self) -> None:
+        process = self.start("sh", "-c", "sleep 60 & echo $!; wait; true", options=())
+        inner = int(self.line())
+        wait_until(lambda: can_connect(self.base / "run/control.sock"), 10, "the agent")
+        (agent,) = (pid for pid in children_of(process.pid)
+                    if b"--autostarted" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        self.addCleanup(os.kill, agent, signal.SIGTERM)
+        process.kill()
+        process.wait(5)
+        wait_until(lambda: not alive(inner), 10, "the end of what the shell had started")
+        self.assertEqual([e["verdict"] for e in self.exits()], ["lost"])
 
     def test_what_a_killed_parent_left_ends_when_the_next_begins(self) -> None:
         """The kernel tells the first process alone that we have gone; here that is a shell."""
