@@ -430,20 +430,38 @@ print_job(const struct term *t, json_t *box)
 		    "queue", (long long)number_of(box, "jobs_waiting"));
 }
 
+/* Behind a label, in as many lines as it takes. */
 static void
-print_limit(json_t *box)
+print_text(const struct term *t, const char *label, const char *text)
+{
+	printf("  %-10s ", label);
+	term_wrap(t, text, 13);
+}
+
+static void
+print_limit(const struct term *t, json_t *box)
 {
 	uint64_t bytes = (uint64_t)number_of(box, "limit_bytes");
 	const char *why = text_of(box, "method_why");
-	char limit[32], peak[32];
+	char limit[32], peak[32], text[400];
 
 	config_size_text((uint64_t)number_of(box, "peak_rss_bytes"), peak, sizeof peak);
 	if (bytes == 0)
-		printf("  %-10s none, peak %s\n", "limit", peak);
+		snprintf(text, sizeof text, "none, peak %s", peak);
 	else
-		printf("  %-10s %s by %s%s%s, peak %s\n", "limit",
-		    config_size_text(bytes, limit, sizeof limit), text_of(box, "method"),
-		    why[0] != '\0' ? ": " : "", why, peak);
+		snprintf(text, sizeof text, "%s by %s, peak %s%s%.250s",
+		    config_size_text(bytes, limit, sizeof limit), text_of(box, "method"), peak,
+		    why[0] != '\0' ? "; no cgroup: " : "", why);
+	print_text(t, "limit", text);
+}
+
+static void
+print_down(const struct term *t, json_t *box)
+{
+	char text[300];
+
+	snprintf(text, sizeof text, "stayed down: %s", text_of(box, "restart_why"));
+	print_text(t, "then", text);
 }
 
 static void
@@ -458,16 +476,16 @@ print_death(const struct term *t, json_t *box)
 	    (long long)number_of(box, "pid"),
 	    term_when(number_of(box, "time_ns"), true, when, sizeof when),
 	    lived_text(t, box, lived, sizeof lived));
-	json_array_foreach(json_object_get(box, "evidence"), i, line)
-	    printf("  %-10s %s\n", i == 0 ? "because" : "", json_string_value(line));
+	json_array_foreach(json_object_get(box, "evidence"), i, line) print_text(
+	    t, i == 0 ? "because" : "", json_is_string(line) ? json_string_value(line) : "");
 	print_job(t, box);
-	print_limit(box);
+	print_limit(t, box);
 	print_curve(t, box);
 	if (json_is_true(json_object_get(box, "restarted")))
 		printf("  %-10s started again %lld ms later\n", "then",
 		    (long long)number_of(box, "restart_delay_ms"));
 	else
-		printf("  %-10s stayed down: %s\n", "then", text_of(box, "restart_why"));
+		print_down(t, box);
 	print_output(t, json_object_get(box, "output"));
 }
 

@@ -79,8 +79,8 @@ examine_run_dir(struct exam *x)
 		    "%s is open to other users (mode %03o)", dir, st.st_mode & 0777);
 	else if (st.st_uid != geteuid())
 		station(x, BROKEN, "run dir",
-		    "run this as the user that ComfyUI runs as, or give that user's "
-		    "COMFYMON_RUN_DIR (--run-dir)",
+		    "run this as the user that ComfyUI runs as, or set "
+		    "COMFYMON_RUN_DIR for this one",
 		    "%s belongs to uid %u, you are %u", dir, (unsigned)st.st_uid,
 		    (unsigned)geteuid());
 	else

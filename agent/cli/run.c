@@ -77,7 +77,7 @@ take_limit(const char *text, uint64_t *limit)
 	if (rv == CLI_OK && strcmp(text, "none") != 0 && *limit < LIMIT_LEAST)
 		rv = all_memory() == 0 && strchr(text, '%') != NULL
 			 ? bad_size(key, text, "the host does not say how much memory it has")
-			 : bad_size(key, text, "expected at least 64M");
+			 : bad_size(key, text, "expected at least 64M, or none");
 	return rv;
 }
 
