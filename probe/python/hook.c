@@ -106,7 +106,8 @@ static PyObject *
 holder_of(PyObject *owner, PyObject *attr)
 {
 	PyObject *module = PyType_Check(owner) ? PyObject_GetAttrString(owner, "__module__") : NULL;
-	PyObject *mro = module != NULL ? ((PyTypeObject *)owner)->tp_mro : NULL;
+	/* Held: what is asked below may be the host's code, and give the class other bases. */
+	PyObject *mro = module != NULL ? Py_XNewRef(((PyTypeObject *)owner)->tp_mro) : NULL;
 	for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
 		PyObject *class = PyTuple_GET_ITEM(mro, i);
 		PyObject *value = own_attribute(class, attr);
@@ -120,6 +121,7 @@ holder_of(PyObject *owner, PyObject *attr)
 		break;
 	}
 	PyErr_Clear();
+	Py_XDECREF(mro);
 	Py_XDECREF(module);
 	return owner;
 }
