@@ -2,8 +2,7 @@
  * comfy_body.c - see comfy_body.h.
  *
  * What is a secret: what ComfyUI itself calls sensitive, which is always left
- * out, and any text, however deep, whose name says that it is a key, a token or a
- * password.
+ * out, and any text, however deep, in what is called a key, a token or a password.
  */
 #include "probe/python/comfy_body.h"
 
@@ -82,6 +81,7 @@ struct scan {
 	bool secret, refused;
 };
 
+/* ComfyUI wraps lists, nodes take several: what is inside of what is called a secret is one. */
 static void
 scan(struct scan *s, PyObject *o, bool named_secret, int depth)
 {
@@ -95,15 +95,16 @@ scan(struct scan *s, PyObject *o, bool named_secret, int depth)
 		s->bytes += (size_t)PyUnicode_GET_LENGTH(o);
 		s->secret = named_secret && PyUnicode_GET_LENGTH(o) > 0;
 	} else if (PyList_Check(o)) {
+		bool inside = named_secret && !workflow_is_link(o);
 		for (; at < PyList_GET_SIZE(o); at++)
-			scan(s, PyList_GET_ITEM(o, at), false, depth + 1);
+			scan(s, PyList_GET_ITEM(o, at), inside, depth + 1);
 	} else if (PyTuple_Check(o)) {
 		for (; at < PyTuple_GET_SIZE(o); at++)
-			scan(s, PyTuple_GET_ITEM(o, at), false, depth + 1);
+			scan(s, PyTuple_GET_ITEM(o, at), named_secret, depth + 1);
 	} else if (PyDict_Check(o)) {
 		while (PyDict_Next(o, &at, &key, &value)) {
 			scan(s, key, false, depth + 1);
-			scan(s, value, is_secret_name(key), depth + 1);
+			scan(s, value, named_secret || is_secret_name(key), depth + 1);
 		}
 	}
 }

@@ -128,6 +128,8 @@ bool comfy_same(PyObject *a, PyObject *b); /* two str, equal */
 /* ---- comfy_workflow.c ---- */
 /* `outputs`: a sequence of ids of output nodes, NULL when the prompt is invalid. */
 void workflow_of(PyObject *prompt, PyObject *outputs, struct workflow *out);
+/* As ComfyUI tells a link from a value: [node id, output]. */
+bool workflow_is_link(PyObject *value);
 void workflow_tag(struct span *s, const struct workflow *w);
 void workflow_restart(void);
 

@@ -27,9 +27,8 @@ add_nodes(struct graph *g, PyObject *prompt)
 	}
 }
 
-/* As ComfyUI tells a link from a value: [node id, output]. */
-static bool
-is_link(PyObject *value)
+bool
+workflow_is_link(PyObject *value)
 {
 	return PyList_Check(value) && PyList_GET_SIZE(value) == 2 &&
 	       PyUnicode_Check(PyList_GET_ITEM(value, 0)) &&
@@ -49,7 +48,7 @@ add_links(struct graph *g, PyObject *prompt)
 		while (PyDict_Next(inputs, &in, &name, &value)) {
 			size_t n = 0, m = 0;
 			const char *input = comfy_text(name, &n);
-			if (input == NULL || !is_link(value))
+			if (input == NULL || !workflow_is_link(value))
 				continue;
 			const char *from = comfy_text(PyList_GET_ITEM(value, 0), &m);
 			long long slot = PyLong_AsLongLong(PyList_GET_ITEM(value, 1));

@@ -113,9 +113,11 @@ class Bodies(unittest.TestCase):
             return {**graph(), "9": {"class_type": class_type, "inputs": {}}}
 
         secret = [(also("SignedToken"), token), (also("SignedKey"), {**token, **key}), (graph(api_key=CANARY), {}), (graph(options=[{"Access-Token": CANARY}]), {}),
+                  (graph(api_keys=["", CANARY]), {}), (graph(password={"__value__": [CANARY]}), {}), (graph(), {"credentials": {"user": [CANARY]}}),
                   (graph(), {"extra_pnginfo": {"workflow": {"nodes": [{"widgets_values": {"Password": CANARY}}]}}})]
         # Who is signed in sends a token with every prompt.
         plain = [(graph(max_tokens=5, text="my password is long"), {}), (graph(secret=7, api_key=""), {"api_key_comfy_org": None}),
+                 ({**graph(api_key=["8", 0], secrets=[7, None, ["8", 0]]), "8": {"class_type": "StandinValue", "inputs": {"value": 3}}}, {}),
                  (graph(), {**token, **key}), (also("SignedKey"), token), (also("SignedToken"), {**key, "auth_token_comfy_org": ""})]
         for profile in ("p2024a", "p0364", "p0368", "p038"):
             with self.subTest(profile=profile), Host(profile=profile, env=ON, node_dirs=[SIGNED]) as comfy:
