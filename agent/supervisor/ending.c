@@ -185,6 +185,7 @@ life_ended(struct run *r, int status)
 	if (e != E_OK)
 		log_warn("black_box_not_written dir=%s error=\"%s\"", r->o->data_dir, err_text(e));
 	tell(r, &next, id);
+	life_ignore_order(r); /* it came too late */
 	say_end(r, id);
 	if (r->child.master >= 0)
 		close(r->child.master);

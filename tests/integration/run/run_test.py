@@ -347,6 +347,16 @@ class Orders(Supervised):
         assert process.stderr is not None
         self.assertIn(b"order_refused", process.stderr.read())
 
+    def test_an_order_that_comes_too_late_is_not_left_lying(self) -> None:
+        process = self.start("sh", "-c", "echo $COMFYMON_LIFE; read x; exit 3", stdin=subprocess.PIPE)
+        life = self.line()
+        time.sleep(0.2)     # a look lies behind it, the next one is far
+        self.order(life, "why=zombie detail=\n")
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(10)
+        self.assertFalse((self.base / "run" / f"order-{life}").exists())
+
     def test_a_stop_during_an_order_ends_us_with_the_orders_verdict(self) -> None:
         self.env["COMFYMON_GRACE"] = "1500ms"
         deaf = ("import os, signal, time; signal.signal(2, signal.SIG_IGN);"
