@@ -456,20 +456,34 @@ journal_write(struct journal *j)
 	return e;
 }
 
-/* Room for others: what has an end first, then what was not used for longest. */
+/* What has an end, the first at hand first; after a death that may be all that waited. */
+static void
+let_go_ended(struct journal *j)
+{
+	size_t n = 0, surplus = j->count > JOURNAL_ROWS_MAX ? j->count - JOURNAL_ROWS_MAX : 0;
+
+	for (size_t i = 0; i < j->count; i++) {
+		if (surplus > 0 && j->rows[i]->final_on_disk) {
+			free(j->rows[i]);
+			surplus--;
+		} else {
+			j->rows[n++] = j->rows[i];
+		}
+	}
+	j->count = n;
+}
+
+/* Room for others: what has an end, then what was not used for longest. */
 static void
 let_go(struct journal *j)
 {
+	let_go_ended(j);
 	while (j->count > JOURNAL_ROWS_MAX) {
 		size_t out = 0;
 
-		for (size_t i = 1; i < j->count; i++) {
-			const struct row *a = j->rows[i], *b = j->rows[out];
-			bool a_ended = a->final_on_disk, b_ended = b->final_on_disk;
-
-			if (a_ended != b_ended ? a_ended : a->used < b->used)
+		for (size_t i = 1; i < j->count; i++)
+			if (j->rows[i]->used < j->rows[out]->used)
 				out = i;
-		}
 		free(j->rows[out]);
 		memmove(
 		    &j->rows[out], &j->rows[out + 1], (--j->count - out) * sizeof(struct row *));

@@ -68,13 +68,14 @@ rows_has(const struct journal *j, int64_t id)
 	return at_hand(j, id) != NULL;
 }
 
+/* One of the store's that is not at hand. */
 static struct row *
-from_store(struct journal *j, const struct job_row *job)
+put_down(struct journal *j, const struct job_row *job)
 {
-	struct row *r = at_hand(j, job->id);
+	struct row *r = rows_add(j);
 
-	if (r != NULL || (r = rows_add(j)) == NULL)
-		return r;
+	if (r == NULL)
+		return NULL;
 	r->job = *job;
 	r->final_on_disk = job_state_is_final(job->state);
 	return r;
@@ -91,7 +92,7 @@ rows_by_id(struct journal *j, int64_t id)
 		return used(j, r);
 	e = j->o.store->ops->job_get(j->o.store, id, &job);
 	if (e == E_OK)
-		return from_store(j, &job);
+		return put_down(j, &job);
 	if (e != E_NOTFOUND)
 		rows_fail(j, e);
 	return NULL;
@@ -144,7 +145,7 @@ look(void *ctx, const struct job_row *job)
 	/* What is at hand was asked already, and is newer than this. */
 	if (at_hand(s->j, job->id) != NULL || !s->q->fits(s->q, job))
 		return E_OK;
-	s->found = from_store(s->j, job);
+	s->found = put_down(s->j, job);
 	return E_EXISTS; /* seen enough */
 }
 
@@ -229,19 +230,28 @@ rows_of_node(struct journal *j, const struct span_seen *s, const struct facts *f
 	return search(j, &q);
 }
 
+struct gather {
+	struct journal *j;
+	size_t known; /* rows that were at hand before; those behind them are all others */
+};
+
 static enum err
 gather(void *ctx, const struct job_row *job)
 {
-	struct journal *j = ctx;
+	struct gather *g = ctx;
 
-	return from_store(j, job) != NULL ? E_OK : E_NOMEM;
+	for (size_t i = 0; i < g->known; i++)
+		if (g->j->rows[i]->job.id == job->id)
+			return E_OK;
+	return put_down(g->j, job) != NULL ? E_OK : E_NOMEM;
 }
 
 void
 rows_gather(struct journal *j, int64_t probe, uint32_t states)
 {
 	struct job_filter f = { .probe = probe, .states = states, .oldest_first = true };
-	enum err e = j->o.store->ops->jobs(j->o.store, &f, gather, j);
+	struct gather g = { j, j->count };
+	enum err e = j->o.store->ops->jobs(j->o.store, &f, gather, &g);
 
 	if (e != E_OK)
 		rows_fail(j, e);

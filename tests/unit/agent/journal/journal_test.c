@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "agent/base/clock.h"
 #include "agent/store/store.h"
 #include "tests/t.h"
 
@@ -612,6 +613,38 @@ TEST(many_waiting_jobs_cost_bounded_memory_and_all_end)
 	desk_close(&d);
 }
 
+/* The pipeline's thread does nothing else meanwhile. */
+TEST(a_long_queue_ends_in_time_that_grows_with_its_length)
+{
+	uint64_t took[2];
+
+	for (int i = 0; i < 2; i++) {
+		struct desk d = desk_open();
+		struct journal_options o = {
+			.store = d.store, .death = tell_death, .death_ctx = &d
+		};
+		struct journal_counts counts;
+		uint64_t jobs = i == 0 ? 3000 : 24000, from;
+
+		for (uint64_t n = 0; n < jobs; n++) {
+			struct job_row job = { .probe = d.probe.id, .item = -1, .prompt_id = UUID };
+
+			memcpy(job.boot_id, d.probe.probe_id, sizeof job.boot_id);
+			CHECK_EQ(d.store->ops->job_put(d.store, &job), E_OK);
+		}
+		CHECK_EQ(journal_new(&o, &d.journal), E_OK);
+		from = clock_thread_cpu_ns();
+		journal_gone(d.journal, d.probe.id, d.probe.probe_id, 1);
+		keep(&d);
+		took[i] = clock_thread_cpu_ns() - from;
+		journal_counts(d.journal, &counts);
+		CHECK_EQ(counts.ended[JOB_LOST], jobs);
+		desk_close(&d);
+	}
+	/* Eight times the jobs: by pairs it would be 64 times as long. */
+	CHECK(took[1] < 24 * took[0]);
+}
+
 int
 main(void)
 {
@@ -629,5 +662,6 @@ main(void)
 	RUN(one_prompt_id_used_a_hundred_times_is_a_hundred_jobs);
 	RUN(a_body_keeps_a_waiting_job_for_resubmission);
 	RUN(many_waiting_jobs_cost_bounded_memory_and_all_end);
+	RUN(a_long_queue_ends_in_time_that_grows_with_its_length);
 	return t_done();
 }
