@@ -54,18 +54,20 @@ life_of(const struct probe_row *row, char life[LIFE_BYTES])
 
 struct gather {
 	struct waiting_list *list;
-	size_t known; /* of the list: those that were there before */
 	const struct probe_row *probe;
+	int64_t known; /* the last of its jobs that is in the list; they come in this order */
 	const char *life;
 };
 
-static bool
-is_known(const struct gather *g, int64_t job)
+static int64_t
+last_known(const struct waiting_list *l, int64_t probe)
 {
-	for (size_t i = 0; i < g->known; i++)
-		if (g->list->jobs[i].job == job)
-			return true;
-	return false;
+	int64_t last = 0;
+
+	for (size_t i = 0; i < l->count; i++)
+		if (l->jobs[i].probe == probe && l->jobs[i].job > last)
+			last = l->jobs[i].job;
+	return last;
 }
 
 static enum err
@@ -98,7 +100,7 @@ gather_job(void *ctx, const struct job_row *j)
 {
 	struct gather *g = ctx;
 
-	if (j->body[0] == '\0' || is_known(g, j->id) ||
+	if (j->body[0] == '\0' || j->id <= g->known ||
 	    memcmp(g->probe->probe_id, j->boot_id, sizeof j->boot_id) != 0 ||
 	    g->list->count >= RESUBMIT_JOBS_MAX)
 		return E_OK;
@@ -115,7 +117,6 @@ gather(void *ctx, struct store *st, struct processor *p)
 	enum err e;
 
 	(void)p;
-	g->known = g->list->count;
 	g->probe = &probe;
 	g->life = life;
 	while ((e = st->ops->probe_next(st, &at, &probe)) == E_OK) {
@@ -127,6 +128,7 @@ gather(void *ctx, struct store *st, struct processor *p)
 			continue;
 		if (!life_of(&probe, life))
 			life[0] = '\0'; /* nobody will start it again */
+		g->known = last_known(g->list, probe.id);
 		if ((e = st->ops->jobs(st, &f, gather_job, g)) != E_OK)
 			return e;
 	}
