@@ -109,7 +109,8 @@ text_stat(const char *text, struct stat_text *out)
 	found.state = p[2];
 	p += 4;
 	for (unsigned field = 4; field <= 22; field++) {
-		if (*p == '-') /* some may be negative; none that we want */
+		/* some may be negative, those that we want are not */
+		if (*p == '-' && field != 12 && field != 22)
 			p++;
 		if ((p = digits(p, &v)) == NULL)
 			return false;
