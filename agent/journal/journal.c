@@ -110,6 +110,12 @@ static void
 end_by_death(struct row *r, const struct journal_death *d, enum job_state state,
     const char *error_type, uint64_t at_real_ns)
 {
+	uint64_t begun =
+	    r->job.started_real_ns != 0 ? r->job.started_real_ns : r->job.queued_real_ns;
+
+	/* Its own last sign may be long before: a node at work in native code says nothing. */
+	if (d->known && d->at_real_ns > begun)
+		at_real_ns = d->at_real_ns;
 	end_as(r, state, d->known ? d->reason : reason_of_type(error_type), at_real_ns);
 	if (!d->known)
 		return;

@@ -28,7 +28,7 @@ struct journal_death {
 	char reason[32];    /* "oom_cgroup" ... */
 	char certainty[16]; /* "certain", "likely", "unsure" */
 	int signal;         /* 0: none */
-	uint64_t peak_bytes;
+	uint64_t at_real_ns, peak_bytes;
 	char id[96]; /* of its black box, "" none */
 };
 typedef void (*journal_death_fn)(void *ctx, int64_t probe, struct journal_death *out);

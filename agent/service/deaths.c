@@ -140,5 +140,6 @@ deaths_ask(void *ctx, int64_t probe, struct journal_death *out)
 	snprintf(out->certainty, sizeof out->certainty, "%s", certainty_name(r.certainty));
 	snprintf(out->id, sizeof out->id, "%.95s", r.death);
 	out->signal = signal_of(&r, row.pid);
+	out->at_real_ns = r.time_real_ns;
 	out->peak_bytes = r.peak_bytes;
 }

@@ -347,6 +347,7 @@ TEST(a_death_ends_what_ran_and_what_waited_with_its_reason)
 		.reason = "oom_cgroup",
 		.certainty = "certain",
 		.signal = 9,
+		.at_real_ns = (uint64_t)OFFSET + 50 * S,
 		.peak_bytes = 2u << 30,
 		.id = "20261125T070000.000-42" };
 	open_journal(&d);
@@ -368,13 +369,34 @@ TEST(a_death_ends_what_ran_and_what_waited_with_its_reason)
 	CHECK_EQ(s.rows[0].peak_rss_bytes, 2u << 30);
 	CHECK_STR(s.rows[0].node_id, "3"); /* the innermost: begun last */
 	CHECK_STR(s.rows[0].node_class, "KSampler");
-	CHECK_EQ(s.rows[0].ended_real_ns, (uint64_t)OFFSET + 9 * S);
+	/* when the process did, not at its last sign or when we heard of it */
+	CHECK_EQ(s.rows[0].ended_real_ns, (uint64_t)OFFSET + 50 * S);
+	CHECK_EQ(s.rows[1].ended_real_ns, (uint64_t)OFFSET + 50 * S);
 	CHECK_EQ(s.rows[1].state, JOB_LOST);
 	CHECK_STR(s.rows[1].reason, "oom_cgroup");
 	CHECK_EQ(notices(&d), 2);
 	/* Said again, nothing changes. */
 	journal_gone(d.journal, d.probe.id, d.probe.probe_id, (uint64_t)OFFSET + 200 * S);
 	CHECK(!journal_dirty(d.journal));
+	desk_close(&d);
+}
+
+TEST(a_death_that_was_before_the_job_began_does_not_date_its_end)
+{
+	struct desk d = desk_open();
+	struct shelf s;
+
+	d.death = (struct journal_death){
+		.known = true, .reason = "killed", .at_real_ns = (uint64_t)OFFSET + 2 * S
+	};
+	open_journal(&d);
+	WAIT_OPENS(&d, 5);
+	RUN_OPENS(&d, 5);
+	keep(&d);
+	die(&d);
+	keep(&d);
+	s = shelf(&d);
+	CHECK_EQ(s.rows[0].ended_real_ns, (uint64_t)OFFSET + 9 * S); /* the clock was set back */
 	desk_close(&d);
 }
 
@@ -653,6 +675,7 @@ main(void)
 	RUN(a_failed_node_gives_its_name_and_the_first_one_counts);
 	RUN(interrupted_cancelled_and_worker_died_are_told_apart);
 	RUN(a_death_ends_what_ran_and_what_waited_with_its_reason);
+	RUN(a_death_that_was_before_the_job_began_does_not_date_its_end);
 	RUN(without_a_supervisor_the_ring_has_the_last_word);
 	RUN(tells_which_job_a_process_ended_with);
 	RUN(a_new_collector_finds_what_an_earlier_one_left);
