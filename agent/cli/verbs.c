@@ -23,7 +23,9 @@ const struct verb verb_table[] = {
 	    "memory limit it is ended as a container "
 	    "would end it. Every end becomes a verdict with its evidence (see deaths), and it is "
 	    "started again as --restart says: after 0.5 to 60 s, doubling, until five failures in "
-	    "ten minutes (run.crash_limit). Ctrl-C and SIGTERM stop it in order, twice at once. "
+	    "ten minutes (run.crash_limit). Ctrl-C and SIGTERM stop it in order, a second one, "
+	    "half a "
+	    "second later or more, at once. "
 	    "The exit status is that of COMMAND; 126 or 127 when it could not be started.",
 	    verb_run },
 	{ "deaths", NULL, "l", "how ComfyUI ended, newest first",
