@@ -56,7 +56,7 @@ snapshot_full(void)
 {
 	static const char bad[] = "|#,:\n\r\t\"\\ \xff\xc3{}=";
 	struct status_snapshot *s = snapshot_plain();
-	char text[1000];
+	static char text[1000]; /* what points to it outlives the call */
 
 	for (size_t i = 0; i < sizeof text - 1; i++)
 		text[i] = bad[i % (sizeof bad - 1)];
