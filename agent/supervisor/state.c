@@ -338,8 +338,9 @@ state_of(const char *run_dir, const char *life)
 
 /* ---- lost ------------------------------------------------------------------- */
 
+/* `known`: its line, where another sweeper was killed before it could write the box. */
 static void
-write_lost(const char *data_dir, const struct supervised *s)
+write_lost(const char *data_dir, const struct supervised *s, const struct exit_record *known)
 {
 	struct blackbox *x = calloc(1, sizeof *x);
 	struct exit_record line = { .pid = s->command_pid,
@@ -353,7 +354,8 @@ write_lost(const char *data_dir, const struct supervised *s)
 		x->evidence.limit_bytes = s->limit_bytes;
 		x->pid = (pid_t)s->command_pid;
 		x->life = s->life;
-		x->time_real_ns = line.time_real_ns = clock_real_ns();
+		x->time_real_ns = line.time_real_ns =
+		    known != NULL ? known->time_real_ns : clock_real_ns();
 		if (x->time_real_ns > s->started_real_ns)
 			x->uptime_ms = (x->time_real_ns - s->started_real_ns) / NS_PER_MS;
 		x->method = s->method;
@@ -364,7 +366,7 @@ write_lost(const char *data_dir, const struct supervised *s)
 		line.uptime_ms = x->uptime_ms;
 		snprintf(line.life, sizeof line.life, "%s", s->life);
 		snprintf(line.death, sizeof line.death, "%s", id);
-		e = exits_append(data_dir, &line);
+		e = known != NULL ? E_OK : exits_append(data_dir, &line);
 	}
 	if (e == E_OK)
 		e = blackbox_write(data_dir, x, id);
@@ -391,12 +393,15 @@ settle(int fd, const char *data_dir, unsigned *lost)
 
 	if (!read_state(fd, &s) || s.life[0] == '\0' || s.command_pid == 0)
 		return true;
-	if (exits_find(data_dir, s.life, &known) == E_OK)
+	if (exits_find(data_dir, s.life, &known) == E_OK) {
+		if (known.cause == CAUSE_LOST)
+			write_lost(data_dir, &s, &known);
 		return true;
+	}
 	if (!has_ended(&s))
 		return false;
 	left_kill(s.life); /* the kernel told its first process alone that we had gone */
-	write_lost(data_dir, &s);
+	write_lost(data_dir, &s, NULL);
 	++*lost;
 	return true;
 }

@@ -157,6 +157,27 @@ TEST(what_its_parent_has_seen_or_never_started_is_not_lost)
 	CHECK_EQ(r.cause, CAUSE_OOM_CGROUP);
 }
 
+/* As a service manager does it to an agent that was at it. */
+TEST(a_sweeper_that_was_killed_between_line_and_box_leaves_the_box_to_the_next)
+{
+	struct supervised s = example("9-1-ab");
+	struct exit_record r = { .cause = CAUSE_LOST,
+		.certainty = UNSURE,
+		.signal = -1,
+		.exit_code = -1,
+		.time_real_ns = UINT64_C(1790000000123456789) };
+	char path[256];
+	pid_t pid = supervisor(&s);
+
+	snprintf(r.life, sizeof r.life, "9-1-ab");
+	snprintf(r.death, sizeof r.death, "20260921T141320.123-%d", (int)s.command_pid);
+	CHECK_EQ(exits_append(data, &r), E_OK);
+	end(pid);
+	CHECK_EQ(state_sweep(run, data), 0);
+	snprintf(path, sizeof path, "%s/deaths/%s.json", data, r.death);
+	CHECK(access(path, R_OK) == 0);
+}
+
 TEST(who_survives_its_parent_is_lost_only_when_it_has_ended_itself)
 {
 	struct supervised s = example("4-1-dd");
@@ -250,6 +271,7 @@ main(void)
 	RUN(a_life_is_known_by_the_pid_that_it_begins_with);
 	RUN(who_ended_without_a_word_has_its_life_written_down_as_lost_once);
 	RUN(what_its_parent_has_seen_or_never_started_is_not_lost);
+	RUN(a_sweeper_that_was_killed_between_line_and_box_leaves_the_box_to_the_next);
 	RUN(who_survives_its_parent_is_lost_only_when_it_has_ended_itself);
 	RUN(a_file_that_is_none_is_passed_over);
 	RUN(two_at_once_are_two);
