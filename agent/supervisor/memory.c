@@ -4,6 +4,7 @@
 #include "agent/supervisor/memory.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -89,7 +90,10 @@ process_lives(pid_t pid, uint64_t start_ticks)
 	uint64_t ticks;
 	char state;
 
-	return stat_of(pid, &state, &ticks) && ticks == start_ticks && state != 'Z' && state != 'X';
+	errno = 0;
+	if (!stat_of(pid, &state, &ticks))
+		return errno != 0 && errno != ENOENT && errno != ESRCH;
+	return ticks == start_ticks && state != 'Z' && state != 'X';
 }
 
 struct link {

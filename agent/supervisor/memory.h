@@ -19,7 +19,8 @@ struct memory_tree {
 /* When it was born, in clock ticks since the boot (field 22 of /proc/PID/stat); 0 when it has gone.
  * With the pid it names a process for good. */
 uint64_t process_start_ticks(pid_t pid);
-/* It runs, and is no corpse that nobody has taken away. */
+/* It runs, and is no corpse that nobody has taken away. Who cannot look (no descriptor is free)
+ * has not seen it gone: true. */
 bool process_lives(pid_t pid, uint64_t start_ticks);
 /* Of pid alone; false when it has gone. One small read. */
 bool memory_of(pid_t pid, struct memory_tree *out);
