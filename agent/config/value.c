@@ -274,11 +274,23 @@ secret(const char *text, char *why, size_t cap)
 	return E_INVAL;
 }
 
+/* The probe and every verb must find it, wherever each was started. */
+static enum err
+directory(const char *text, char *why, size_t cap)
+{
+	if (text[0] == '/')
+		return E_OK;
+	snprintf(why, cap, "expected an absolute path");
+	return E_INVAL;
+}
+
 static enum err
 text_of(enum option o, const char *text, char *why, size_t cap)
 {
 	if (text[0] == '\0')
 		return word(o, text, why, cap);
+	if (o == OPT_RUN_DIR || o == OPT_DATA_DIR)
+		return directory(text, why, cap);
 	if (o == OPT_ALLOW_UIDS)
 		return user_ids(text, why, cap);
 	if (o == OPT_HEALTH_RESTART)

@@ -63,6 +63,11 @@ rundir_open(const char *given, char path[RUNDIR_PATH_BYTES], char *reason, size_
 	if (given == NULL || *given == '\0')
 		given = getenv("COMFYMON_RUN_DIR");
 	if (given != NULL && *given != '\0') {
+		if (*given != '/') {
+			snprintf(
+			    reason, cap, "the run directory %s is not an absolute path", given);
+			return -1;
+		}
 		n = snprintf(path, RUNDIR_PATH_BYTES, "%s", given);
 		if (n >= RUNDIR_PATH_BYTES - (int)sizeof RUN_CONTROL_NAME) {
 			snprintf(reason, cap, "the run directory's name is too long for a socket");

@@ -131,6 +131,19 @@ TEST(takes_an_empty_variable_for_none)
 	config_free(c);
 }
 
+TEST(takes_directories_by_absolute_paths_alone)
+{
+	struct config *c = NULL;
+	char error[CONFIG_ERROR_BYTES];
+
+	CHECK_EQ(load("{ \"run_dir\": \"here\" }", &c, error), E_INVAL);
+	CHECK(strstr(error, "run_dir") != NULL && strstr(error, "an absolute path") != NULL);
+	CHECK_EQ(load("{ \"data_dir\": \"../there\" }", &c, error), E_INVAL);
+	REQUIRE(load("{ \"run_dir\": \"/a\", \"data_dir\": \"\" }", &c, error) == E_OK);
+	CHECK_STR(config_string(c, OPT_RUN_DIR), "/a");
+	config_free(c);
+}
+
 TEST(reads_units)
 {
 	static const struct {
@@ -225,6 +238,7 @@ main(void)
 	RUN(names_line_and_column_of_a_syntax_error);
 	RUN(names_the_variable_of_a_bad_environment_value);
 	RUN(takes_an_empty_variable_for_none);
+	RUN(takes_directories_by_absolute_paths_alone);
 	RUN(reads_units);
 	RUN(reads_back_the_default_file_that_it_prints);
 	unlink(path);
