@@ -253,7 +253,7 @@ put_size(char *out, size_t cap, double bytes)
 	int i = 0;
 	for (bytes /= 1024; bytes >= 999.5 && units[i + 1] != '\0'; i++)
 		bytes /= 1024;
-	snprintf(out, cap, bytes < 9.95 ? "%.1f%c" : "%.0f%c", bytes, units[i]);
+	snprintf(out, cap, bytes < 9.95 ? "%.1f %ciB" : "%.0f %ciB", bytes, units[i]);
 }
 
 static void

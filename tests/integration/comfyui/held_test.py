@@ -32,7 +32,7 @@ class EveryGeneration(unittest.TestCase):
                 first = comfy.wait_spans(JOB, 1)[-1]
                 self.assertEqual(first.metrics["memory.held.outputs_bytes"], 40 * MIB)
                 self.assertEqual(first.metrics["memory.held.outputs_bytes.gpu"], 0)
-                self.assertEqual(first.meta["memory.held.top"], "1 StandinAllocate 40M")
+                self.assertEqual(first.meta["memory.held.top"], "1 StandinAllocate 40 MiB")
                 self.assertNotIn("memory.held.partial", first.meta)
                 self.assertEqual(first.metrics["memory.unaccounted_bytes"],
                                  first.metrics["memory.rss.after_bytes"] - 40 * MIB)
@@ -51,7 +51,7 @@ class EveryGeneration(unittest.TestCase):
                      "7": {"class_type": "StandinSubgraph", "inputs": {"value": ["2", 0]}},
                      "9": {"class_type": "StandinOut", "inputs": {"value": ["7", 0]}}}
             comfy.run(graph)
-            self.assertEqual(only(comfy.wait_spans(JOB, 1)).meta["memory.held.top"], "1 StandinAllocate 3.0M")
+            self.assertEqual(only(comfy.wait_spans(JOB, 1)).meta["memory.held.top"], "1 StandinAllocate 3.0 MiB")
 
 
 # ---- caches of our own ------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Shapes(Case):
         prompt = {"1": {"class_type": "Whole"}, "2": {"class_type": "Part"}}
         span = self.job(Cache({"2": "k2", "1": "k1"}, {"k2": [[part]], "k1": [[whole], [whole, {"a": (part,)}]]}), prompt)
         self.assertEqual(self.held(span), (4, 0, 0, 0))
-        self.assertEqual(span.meta["memory.held.top"], "2 Part 4.0M")
+        self.assertEqual(span.meta["memory.held.top"], "2 Part 4.0 MiB")
 
     def test_names_the_three_largest_and_those_of_earlier_workflows_as_one(self) -> None:
         sizes = {"1": 1, "2": 8, "3": 0.5, "4": 3}
@@ -173,13 +173,13 @@ class Shapes(Case):
         values.update({("old", number): CacheEntry({}, [[tensor(1)]]) for number in range(5)})
         span = self.job(Cache({key: ("key", key) for key in sizes}, values), prompt)
         self.assertEqual(self.held(span), (17.5, 8, 0, 0))
-        self.assertEqual(span.meta["memory.held.top"], "2 Node2 8.0M; earlier workflows 5.0M; 4 Node4 3.0M")
+        self.assertEqual(span.meta["memory.held.top"], "2 Node2 8.0 MiB; earlier workflows 5.0 MiB; 4 Node4 3.0 MiB")
         self.assertEqual(span.metrics["memory.unaccounted_bytes"], span.metrics["memory.rss.after_bytes"] - 9.5 * MIB)
 
     def test_caches_below_a_node_are_its_sub_graphs(self) -> None:
         below = Cache({"2.0.0.1": "b"}, {"b": [[tensor(2)]]})
         span = self.job(Cache({"2": "a"}, {}, {("2", "Expands"): below}, {"2.0.0.1": {"class_type": "Inside"}}))
-        self.assertEqual(span.meta["memory.held.top"], "2.0.0.1 Inside 2.0M")
+        self.assertEqual(span.meta["memory.held.top"], "2.0.0.1 Inside 2.0 MiB")
 
     def test_a_model_is_counted_once_by_its_network(self) -> None:
         network, other = Network(), Network()

@@ -68,13 +68,13 @@ class Shown(Memory):
         self.allocate(comfy, 40, False)
         process = self.process(agent, 1)
         job = process["jobs"][0]
-        self.assertEqual((job["top"], job["outputs_bytes"], job["status"]), ("1 StandinAllocate 40M", 40 * MIB, "success"))
+        self.assertEqual((job["top"], job["outputs_bytes"], job["status"]), ("1 StandinAllocate 40 MiB", 40 * MIB, "success"))
         self.assertEqual([(n["id"], n["class"], n["outputs_bytes"]) for n in job["nodes"]], [("1", "StandinAllocate", 40 * MIB)])
         self.assertGreater(job["nodes"][0]["peak_bytes"], 40 * MIB)
         self.assertLess(job["unaccounted_bytes"], job["peak_bytes"] - 30 * MIB)
         page = agent.cli("memory").stdout
         self.assertIn("  held: results of nodes 40 MiB; models 0 B\n", page)
-        self.assertIn("  most by: 1 StandinAllocate 40M\n", page)
+        self.assertIn("  most by: 1 StandinAllocate 40 MiB\n", page)
         self.assertIn("  too few jobs for a trend (1 so far)\n", page)
         self.assertRegex(page, r"\n  [0-9a-f]{8} StandinOut \w+ +━+ +\d+\.?\d* MiB\n    1 StandinAllocate +━+ +\d+\.?\d* MiB\n")
 
