@@ -3,15 +3,14 @@
 ComfyUI runs this file first and __init__.py much later, each under a name of its own choice, so
 the extension has one fixed place: sys.modules["_comfymon"], None when the probe is off. What
 touches files, sockets or processes is in the extension. Nothing here raises into ComfyUI; every
-outcome is one line in its log. Nodes that `import comfymon` find it in any case: where no extension
-was loaded, a stand-in whose spans do nothing.
+outcome is one line in its log. Nodes that `import comfymon` find something in any case: where no
+extension was loaded, idle.py.
 """
 from __future__ import annotations
 
 import logging
 import os
 import sys
-import types
 from importlib import machinery, util
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -26,17 +25,21 @@ def switched_off(*variables: str) -> str:
     return ""
 
 
-def load():
-    """The extension that was built for this very Python, loaded; ImportError says why it cannot be."""
+def load(name, file):
+    """A module of this folder, loaded; nobody can import it by its place."""
+    spec = util.spec_from_file_location(name, os.path.join(HERE, file))
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def extension():
+    """The one that was built for this very Python; ImportError says why it cannot be loaded."""
     suffix = machinery.EXTENSION_SUFFIXES[0]
-    path = os.path.join(HERE, "_comfymon" + suffix)
-    if not os.path.exists(path):
+    if not os.path.exists(os.path.join(HERE, "_comfymon" + suffix)):
         raise ImportError("it has no probe for this Python (%s); made for CPython 3.9 to 3.13 with "
                           "a GIL, on x86-64 Linux with glibc" % suffix.strip(".").rsplit(".", 1)[0])
-    spec = util.spec_from_file_location("_comfymon", path)
-    probe = util.module_from_spec(spec)
-    spec.loader.exec_module(probe)
-    return probe
+    return load("_comfymon", "_comfymon" + suffix)
 
 
 def start():
@@ -46,7 +49,7 @@ def start():
         log.info("comfymon is off: %s=%s", off, os.environ[off])
         return None
     try:
-        probe = load()
+        probe = extension()
     except ImportError as error:
         log.warning("comfymon is off: %s", error)
         return None
@@ -66,58 +69,13 @@ def start():
     return probe
 
 
-class IdleSpan:
-    """A span of the stand-in: the block or the function runs, and nothing is recorded."""
-
-    trace_id = span_id = parent_id = 0
-    error = False
-
-    def __init__(self, name):
-        self.name = name
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        return False
-
-    def __call__(self, function):
-        return function
-
-    def start(self):
-        return self
-
-    def finish(self):
-        pass
-
-    def set_tag(self, key, value):
-        pass
-
-    def set_metric(self, key, number):
-        pass
-
-    def set_error(self, exception):
-        pass
-
-
-def stand_in():
-    """What a node may use of the extension, where there is none."""
-    module = types.ModuleType("comfymon", "comfymon is off: spans do nothing.")
-    module.Span = IdleSpan
-    module.trace = lambda name, resource=None, service=None, type=None: IdleSpan(name)
-    module.current = module.current_ids = lambda: None
-    module.is_on = lambda: False
-    module.attach = lambda rows=None: 0
-    module.detach = lambda: None
-    module.hooks = module.warnings = list
-    module.status = lambda: {"on": False, "reason": "no extension is loaded"}
-    return module
-
-
 if "_comfymon" not in sys.modules:
     sys.modules["_comfymon"] = None
     try:
-        sys.modules["_comfymon"] = start()
+        try:
+            sys.modules["_comfymon"] = start()
+        finally:
+            if "comfymon" not in sys.modules:  # where the extension puts itself
+                sys.modules["comfymon"] = load("comfymon", "idle.py")
     except Exception:
         log.warning("comfymon is off: it could not start", exc_info=True)
-    sys.modules.setdefault("comfymon", stand_in())  # the extension has put itself there

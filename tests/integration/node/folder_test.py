@@ -39,7 +39,7 @@ def glibc(path: Path) -> Iterator[Tuple[int, ...]]:
 class Folder(unittest.TestCase):
     def test_holds_exactly_what_it_should(self) -> None:
         names = {p.name for p in NODE.iterdir() if p.name != "__pycache__" and not p.name.startswith("_comfymon.")}
-        self.assertEqual(names, {"prestartup_script.py", "__init__.py", "pyproject.toml", "LICENSE", "comfymon", "lib",
+        self.assertEqual(names, {"prestartup_script.py", "__init__.py", "idle.py", "pyproject.toml", "LICENSE", "comfymon", "lib",
                                  "licenses"})
         self.assertEqual(len(list(NODE.glob("_comfymon.*.so"))), len(pythons()))
         self.assertEqual([p for p in NODE.rglob("*") if p.is_symlink()], [])
@@ -82,7 +82,7 @@ class Folder(unittest.TestCase):
         self.assertEqual(said.strip(), f"comfymon {project.group(1)}")
 
     def test_its_python_opens_nothing_and_changes_no_environment(self) -> None:
-        for name in ("prestartup_script.py", "__init__.py"):
+        for name in ("prestartup_script.py", "__init__.py", "idle.py"):
             text = (NODE / name).read_text()
             self.assertLess(len(text.splitlines()), 90)
             for node in ast.walk(ast.parse(text)):
