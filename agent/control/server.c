@@ -184,6 +184,8 @@ control_stop(struct control *c)
 void
 control_free(struct control *c)
 {
+	if (c == NULL)
+		return;
 	control_stop(c);
 	outbuf_free(&c->socket_door.page.text);
 	outbuf_free(&c->port_door.page.text);
