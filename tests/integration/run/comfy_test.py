@@ -159,7 +159,7 @@ class SoftLimit(Guarded):
 
     def test_whose_queue_is_never_empty_is_restarted_between_two_jobs_all_the_same(self) -> None:
         host = self.host("--set", "run.memory_soft_wait=2s")
-        host.run(allocate(300, keep=True))
+        host.run(allocate(REST_MB // 2 + 300, keep=True))
         wait_until(lambda: "soft_limit_freed" in host.log(), 15, "the freeing")
         for i in range(80):
             host.submit(job("StandinSleep", value=i, seconds=0.5))
