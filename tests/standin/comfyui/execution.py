@@ -510,18 +510,18 @@ class _Executor:
                          ui_outputs: dict[str, Any]) -> bool:
         executed: set[str] = set()
         more: list[Any] = [{}, {}, ui_outputs, self.asset_manager][:PROFILE.execute_args - 8]
-        todo = ExecutionList(dynprompt, self.caches.outputs.local_get)
+        waiting = ExecutionList(dynprompt, self.caches.outputs.local_get)
         for node_id in execute_outputs:
-            todo.add_node(node_id)
-        while not todo.is_empty():
-            node_id, error, ex = await todo.stage_node_execution()
+            waiting.add_node(node_id)
+        while not waiting.is_empty():
+            node_id, error, ex = await waiting.stage_node_execution()
             if error is not None:
                 self.handle_execution_error(prompt_id, prompt, dynprompt.all_node_ids(), executed,
                                             error, ex)
                 return False
             result, error, ex = await settle(current("execute")(
                 self.server, dynprompt, self.caches, node_id, extra_data, executed, prompt_id,
-                todo, *more, **CONTEXT))
+                waiting, *more, **CONTEXT))
             if self.caches.ui is not None and self.caches.ui.local_get(node_id) is not None:
                 ui_outputs[node_id] = self.caches.ui.local_get(node_id)
             self.success = result != ExecutionResult.FAILURE
@@ -530,9 +530,9 @@ class _Executor:
                                             error, ex)
                 return False
             if result == ExecutionResult.PENDING:
-                todo.unstage_node_execution()
+                waiting.unstage_node_execution()
             else:
-                todo.complete_node_execution()
+                waiting.complete_node_execution()
         return True
 
 

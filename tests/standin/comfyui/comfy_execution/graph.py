@@ -108,9 +108,9 @@ class ExecutionList:
         return self._kept(from_node_id) if (from_node_id, to_node_id) in self._followed else None
 
     def add_node(self, node_id: str, include_lazy: bool = False) -> None:
-        todo = [node_id]
-        while todo:
-            current = todo.pop()
+        unseen = [node_id]
+        while unseen:
+            current = unseen.pop()
             if current in self.pending:
                 continue
             node = self.dynprompt.get_node(current)
@@ -126,7 +126,7 @@ class ExecutionList:
                     continue
                 self._followed.add((value[0], current))
                 if not self.is_cached(value[0]):
-                    todo.append(value[0])
+                    unseen.append(value[0])
                     self._block(value[0], current)
 
     def _block(self, from_node_id: str, to_node_id: str) -> None:
